@@ -1,0 +1,97 @@
+"""What the core wants done. Effects are requests to the shell; their answers come back as events."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from carbon_scheduler.core.carbon import Quality
+from carbon_scheduler.core.model import GridZone, NodeName, PodUid, Struct
+
+Policy = Literal["carbon-first", "weighted", "off"]
+
+
+class Decision(Struct):
+    """Why a pod goes to a node. Written on the pod (design section 8) and logged; intensities are None without a value.
+
+    `seq` orders decisions, also across restarts: it starts at the wall clock's microseconds and counts up.
+    `cleanest_g_per_kwh` is the lowest intensity among the feasible nodes, `blind` the node that upstream's score alone
+    would have taken, `saved_g_per_kwh` blind's intensity minus the chosen one's (signed; None when either has no value).
+    """
+
+    seq: int
+    at_us: int
+    node: NodeName
+    grid_zone: GridZone | None
+    intensity_g_per_kwh: float | None
+    cleanest_g_per_kwh: float | None
+    quality: Quality | None
+    source: str | None
+    feasible: int
+    policy: Policy
+    blind: NodeName
+    saved_g_per_kwh: float | None
+    blind_g_per_kwh: float | None = None
+    blind_grid_zone: GridZone | None = None
+
+
+class _Effect(Struct, tag=True):
+    pass
+
+
+class PodDetected(_Effect):
+    """A pending pod of ours was seen for the first time."""
+
+    uid: PodUid
+    namespace: str
+    name: str
+
+
+class Bind(_Effect):
+    """POST a Binding with the pod's uid. Answered by `Bound`, `Refused` or `Unknown`. `annotations_b`: size on the pod now."""
+
+    uid: PodUid
+    namespace: str
+    name: str
+    node: NodeName
+    decision: Decision
+    annotations_b: int = 0
+    scheduler_name: str = "carbon-aware-scheduler"
+
+
+class ReadPod(_Effect):
+    """GET the pod, until there is an answer. Answered by `PodRead`."""
+
+    uid: PodUid
+    namespace: str
+    name: str
+
+
+class Unschedulable(_Effect):
+    """No node fits (reason "Unschedulable") or the attempt failed ("SchedulerError"): a FailedScheduling event, and the
+    PodScheduled condition when `patch` says that it differs from what the API server has."""
+
+    uid: PodUid
+    namespace: str
+    name: str
+    reason: Literal["Unschedulable", "SchedulerError"]
+    message: str
+    patch: bool
+    scheduler_name: str = "carbon-aware-scheduler"
+
+
+class ZonesInUse(_Effect):
+    """The grid zones of the nodes changed: these are the ones that need data. Sorted."""
+
+    grid_zones: tuple[GridZone, ...]
+
+
+class ZoneNotKnown(_Effect):
+    """A node names a grid zone that does not exist. Said once per spelling."""
+
+    node: NodeName
+    text: str
+    where: str
+    nearest: tuple[str, ...]
+
+
+Effect = PodDetected | Bind | ReadPod | Unschedulable | ZonesInUse | ZoneNotKnown

@@ -1,0 +1,107 @@
+"""What can happen to the core. Every event carries `at` (monotonic seconds: backoff, timers) and `wall` (Unix time: deadlines,
+carbon hours). Events are facts; an event that comes twice, late, or out of order between kinds must not do harm."""
+
+from __future__ import annotations
+
+from carbon_scheduler.core.carbon import CarbonValue
+from carbon_scheduler.core.model import GridZone, Namespace, Node, NodeName, Pod, PodUid, Struct
+
+
+class _Event(Struct, tag=True):
+    at: float
+    wall: float
+
+
+class NodeChanged(_Event):
+    """A node was added or changed; the whole node as it is now."""
+
+    node: Node
+
+
+class NodeGone(_Event):
+    name: NodeName
+
+
+class PodChanged(_Event):
+    """A pod was added or changed (any scheduler's, any phase); the whole pod as the API server has it."""
+
+    pod: Pod
+
+
+class PodGone(_Event):
+    """The object was deleted (or a relist no longer shows it)."""
+
+    uid: PodUid
+
+
+class NamespaceChanged(_Event):
+    namespace: Namespace
+
+
+class NamespaceGone(_Event):
+    name: str
+
+
+class CarbonChanged(_Event):
+    """The ladder's answer for a zone: its value for the current hour, or None when no rung has one.
+
+    The first one for a zone says that its source has answered or failed (design 3.6).
+    """
+
+    grid_zone: GridZone
+    value: CarbonValue | None
+
+
+class Synced(_Event):
+    """The first lists of all kinds are in. Before this nothing is decided."""
+
+
+class Tick(_Event):
+    """Time passed; nothing else."""
+
+
+class Bound(_Event):
+    """The API server accepted the Binding."""
+
+    uid: PodUid
+    node: NodeName
+
+
+class Refused(_Event):
+    """The Binding was certainly not carried out. `code` is the HTTP status, 0 when the request never reached the server."""
+
+    uid: PodUid
+    node: NodeName
+    code: int
+    message: str
+
+
+class Unknown(_Event):
+    """The answer to the Binding was lost: it may have been carried out. Settled by reading the pod, never by time."""
+
+    uid: PodUid
+    node: NodeName
+
+
+class PodRead(_Event):
+    """The answer to a `ReadPod` effect: the pod as the API server has it now, or None when it is gone."""
+
+    uid: PodUid
+    pod: Pod | None
+
+
+Event = (
+    NodeChanged
+    | NodeGone
+    | PodChanged
+    | PodGone
+    | NamespaceChanged
+    | NamespaceGone
+    | CarbonChanged
+    | Synced
+    | Tick
+    | Bound
+    | Refused
+    | Unknown
+    | PodRead
+)

@@ -1,0 +1,150 @@
+"""What the core knows of nodes and pods: compact, immutable, already converted from the API's objects.
+
+Nothing here is optional by accident: the conversion has applied the API's defaults. Quantities are integers in base units
+(`_m` millicores, `_b` bytes, others as the resource counts), never negative, at most `MAX_QUANTITY`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NewType
+
+import msgspec
+
+PodUid = NewType("PodUid", str)
+NodeName = NewType("NodeName", str)
+GridZone = NewType("GridZone", str)
+"""A zone key of Electricity Maps, canonical (upper case, aliases resolved). `zone` alone would be a failure domain."""
+
+MAX_QUANTITY: Final = 2**62
+"""Quantities saturate here, so that allocatable minus requested always fits in int64 (upstream saturates at 2**63-1)."""
+
+
+class Struct(msgspec.Struct, frozen=True, gc=False):
+    """Base of the core's records: immutable, compared by value, not tracked by the garbage collector."""
+
+
+class Taint(Struct):
+    key: str
+    value: str
+    effect: str
+
+
+class Toleration(Struct):
+    """`operator` is Equal or Exists (or an unknown word, which matches nothing); "" key and "" effect match all."""
+
+    key: str
+    operator: str
+    value: str
+    effect: str
+
+
+class Requirement(Struct):
+    """One expression of a selector: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class NodeSelectorTerm(Struct):
+    """ANDed expressions over labels and over fields (`metadata.name` only). An empty term matches nothing."""
+
+    expressions: tuple[Requirement, ...] = ()
+    fields: tuple[Requirement, ...] = ()
+
+
+class PreferredTerm(Struct):
+    weight: int
+    term: NodeSelectorTerm
+
+
+class HostPort(Struct):
+    """`ip` "0.0.0.0" stands for all addresses."""
+
+    ip: str
+    protocol: str
+    port: int
+
+
+class Requests(Struct):
+    """What a pod takes from a node, by the request rules of kube-scheduler 1.36 (reference section 1.6).
+
+    `scoring_cpu_m` and `scoring_memory_b` are what the resource scores see: 100m and 200 MiB for each container that
+    names no request.
+    """
+
+    cpu_m: int = 0
+    memory_b: int = 0
+    ephemeral_storage_b: int = 0
+    scalars: tuple[tuple[str, int], ...] = ()
+    scoring_cpu_m: int = 0
+    scoring_memory_b: int = 0
+
+
+class PodSpec(Struct):
+    """The shape of a pod: every field that an enabled plugin reads. Pods of one shape share masks and scores.
+
+    Conversion interns these: equal shapes are one object. `node_name` of a pending pod is not here but in `Pod`;
+    `required_affinity` is None without the field and () when it has no terms, which matches nothing.
+    """
+
+    namespace: str = "default"
+    labels: tuple[tuple[str, str], ...] = ()
+    requests: Requests = Requests()
+    tolerations: tuple[Toleration, ...] = ()
+    node_selector: tuple[tuple[str, str], ...] = ()
+    required_affinity: tuple[NodeSelectorTerm, ...] | None = None
+    preferred_affinity: tuple[PreferredTerm, ...] = ()
+    host_ports: tuple[HostPort, ...] = ()
+    priority: int = 0
+
+
+class Pod(Struct):
+    """One pod. `charge` is what it takes on its node now (differs from `spec.requests` during an in-place resize).
+
+    `annotations` holds only those under `carbon-scheduler.io/`, values cut at 4 KiB; `annotations_b` is the size of all.
+    `refusal` is not "" when this pod must not be scheduled because a part of it could not be read: the text for its condition.
+    """
+
+    uid: PodUid
+    namespace: str
+    name: str
+    spec: PodSpec = PodSpec()
+    scheduler_name: str = "default-scheduler"
+    node_name: NodeName | None = None
+    nominated_node_name: NodeName | None = None
+    finished: bool = False
+    terminating: bool = False
+    gated: bool = False
+    created_s: float = 0.0
+    charge: Requests | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
+    annotations_b: int = 0
+    scheduled_message: str = ""
+    """`reason: message` of the pod's PodScheduled=False condition as the API server has it, "" without one."""
+    refusal: str = ""
+    resource_version: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class Node(Struct):
+    """One node. `allocatable` maps resource names to integers in base units, cpu in millicores."""
+
+    name: NodeName
+    labels: dict[str, str] = {}
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+    allocatable: dict[str, int] = {}
+    provider_id: str = ""
+    uid: str = ""
+
+
+class Namespace(Struct):
+    """A namespace's labels, and its annotations under `carbon-scheduler.io/`."""
+
+    name: str
+    labels: dict[str, str] = {}
+    annotations: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,34 @@
+"""The core's settings: a frozen part of the configuration, all of it data."""
+
+from __future__ import annotations
+
+from carbon_scheduler.core.decision import Policy
+from carbon_scheduler.core.model import GridZone, Struct
+
+
+class Placement(Struct):
+    """How carbon and upstream's score share a decision (design section 3.3)."""
+
+    policy: Policy = "carbon-first"
+    tolerance_frac: float = 0.05
+    """Feasible nodes within this fraction of the cheapest count as equally clean."""
+    tolerance_g_per_kwh: float = 5.0
+    """... and at least this much, times the node's energy."""
+    carbon_weight: int = 10
+    """Weight of the carbon score under `weighted`; upstream's weights add up to 9 without volumes."""
+
+
+class Settings(Struct):
+    """Everything the core is told at the start. Times in seconds."""
+
+    scheduler_names: tuple[str, ...] = ("carbon-aware-scheduler",)
+    placement: Placement = Placement()
+    default_grid_zone: GridZone | None = None
+    """For nodes without a label or a known cloud region; None: such nodes have no carbon value."""
+    initial_backoff_s: float = 1.0
+    max_backoff_s: float = 10.0
+    """podInitialBackoffSeconds and podMaxBackoffSeconds of kube-scheduler."""
+    flush_unschedulable_s: float = 300.0
+    """--pod-max-in-unschedulable-pods-duration of kube-scheduler: tried again after this even when nothing happened."""
+    first_data_wait_s: float = 5.0
+    """How long decisions wait for the first answer of a grid zone's source (design 3.6)."""
