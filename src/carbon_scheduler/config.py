@@ -34,7 +34,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class PlacementConfig(_Section):
+class PlacementConfig(_Section, frozen=True):
     """Where a pod goes (design section 3)."""
 
     policy: Literal["carbon-first", "weighted", "off"] = "carbon-first"
@@ -43,7 +43,7 @@ class PlacementConfig(_Section):
     carbon_weight: Annotated[int, Meta(ge=0, le=1000)] = 10
 
 
-class ElectricityMapsConfig(_Section):
+class ElectricityMapsConfig(_Section, frozen=True):
     """The data source. `requests_per_hour` is our own budget, for all zones together."""
 
     url: str = "https://api.electricitymaps.com"
@@ -55,7 +55,7 @@ class ElectricityMapsConfig(_Section):
     ca_file: str = ""
 
 
-class CarbonConfig(_Section):
+class CarbonConfig(_Section, frozen=True):
     """The ladder's last rungs. `default_g_per_kwh` None: a zone without any value stays without one."""
 
     default_zone: str = ""
@@ -64,7 +64,7 @@ class CarbonConfig(_Section):
     first_data_wait_s: Annotated[float, Meta(ge=0, le=60)] = 5.0
 
 
-class LeaderElectionConfig(_Section):
+class LeaderElectionConfig(_Section, frozen=True):
     """`enabled` "auto": on in a cluster, off with a kubeconfig. Times are kube-scheduler's."""
 
     enabled: Literal["auto", "on", "off"] = "auto"
@@ -76,14 +76,14 @@ class LeaderElectionConfig(_Section):
     retry_period_s: Seconds = 2.0
 
 
-class ServeConfig(_Section):
+class ServeConfig(_Section, frozen=True):
     """`/livez`, `/readyz`, `/metrics`. Port 0 takes any free one, an empty address serves nothing."""
 
     address: str = "0.0.0.0"
     port: Port = 10259
 
 
-class ApiConfig(_Section):
+class ApiConfig(_Section, frozen=True):
     """How hard the API server is used."""
 
     bind_concurrency: Count = 48
@@ -91,7 +91,7 @@ class ApiConfig(_Section):
     page_size: Count = 500
 
 
-class BackoffConfig(_Section):
+class BackoffConfig(_Section, frozen=True):
     """podInitialBackoffSeconds, podMaxBackoffSeconds, --pod-max-in-unschedulable-pods-duration of kube-scheduler."""
 
     initial_s: Seconds = 1.0
@@ -99,7 +99,7 @@ class BackoffConfig(_Section):
     flush_unschedulable_s: Seconds = 300.0
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     """Everything an operator can set."""
 
     scheduler_name: str = "carbon-aware-scheduler"

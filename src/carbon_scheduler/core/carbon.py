@@ -16,7 +16,7 @@ Signal = Literal["average-lifecycle", "average-direct", "marginal"]
 """What kind of intensity a value is. Values of different signals are never ranked together."""
 
 
-class CarbonValue(Struct):
+class CarbonValue(Struct, frozen=True):
     """The carbon intensity of one grid zone for one hour.
 
     `g_per_kwh` is finite and within 0..1500 (zero only for direct emissions). `hour_s` is the start of the hour it

@@ -10,7 +10,7 @@ from carbon_scheduler.core.model import GridZone, NodeName, PodUid, Struct
 Policy = Literal["carbon-first", "weighted", "off"]
 
 
-class Decision(Struct):
+class Decision(Struct, frozen=True):
     """Why a pod goes to a node. Written on the pod (design section 8) and logged; intensities are None without a value.
 
     `seq` orders decisions, also across restarts: it starts at the wall clock's microseconds and counts up.
@@ -34,11 +34,11 @@ class Decision(Struct):
     blind_grid_zone: GridZone | None = None
 
 
-class _Effect(Struct, tag=True):
+class _Effect(Struct, frozen=True, tag=True):
     pass
 
 
-class PodDetected(_Effect):
+class PodDetected(_Effect, frozen=True):
     """A pending pod of ours was seen for the first time."""
 
     uid: PodUid
@@ -46,7 +46,7 @@ class PodDetected(_Effect):
     name: str
 
 
-class Bind(_Effect):
+class Bind(_Effect, frozen=True):
     """POST a Binding with the pod's uid. Answered by `Bound`, `Refused` or `Unknown`. `annotations_b`: size on the pod now."""
 
     uid: PodUid
@@ -58,7 +58,7 @@ class Bind(_Effect):
     scheduler_name: str = "carbon-aware-scheduler"
 
 
-class ReadPod(_Effect):
+class ReadPod(_Effect, frozen=True):
     """GET the pod, until there is an answer. Answered by `PodRead`."""
 
     uid: PodUid
@@ -66,7 +66,7 @@ class ReadPod(_Effect):
     name: str
 
 
-class Unschedulable(_Effect):
+class Unschedulable(_Effect, frozen=True):
     """No node fits (reason "Unschedulable") or the attempt failed ("SchedulerError"): a FailedScheduling event, and the
     PodScheduled condition when `patch` says that it differs from what the API server has."""
 
@@ -79,13 +79,13 @@ class Unschedulable(_Effect):
     scheduler_name: str = "carbon-aware-scheduler"
 
 
-class ZonesInUse(_Effect):
+class ZonesInUse(_Effect, frozen=True):
     """The grid zones of the nodes changed: these are the ones that need data. Sorted."""
 
     grid_zones: tuple[GridZone, ...]
 
 
-class ZoneNotKnown(_Effect):
+class ZoneNotKnown(_Effect, frozen=True):
     """A node names a grid zone that does not exist. Said once per spelling."""
 
     node: NodeName

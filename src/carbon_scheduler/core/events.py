@@ -7,42 +7,42 @@ from carbon_scheduler.core.carbon import CarbonValue
 from carbon_scheduler.core.model import GridZone, Namespace, Node, NodeName, Pod, PodUid, Struct
 
 
-class _Event(Struct, tag=True):
+class _Event(Struct, frozen=True, tag=True):
     at: float
     wall: float
 
 
-class NodeChanged(_Event):
+class NodeChanged(_Event, frozen=True):
     """A node was added or changed; the whole node as it is now."""
 
     node: Node
 
 
-class NodeGone(_Event):
+class NodeGone(_Event, frozen=True):
     name: NodeName
 
 
-class PodChanged(_Event):
+class PodChanged(_Event, frozen=True):
     """A pod was added or changed (any scheduler's, any phase); the whole pod as the API server has it."""
 
     pod: Pod
 
 
-class PodGone(_Event):
+class PodGone(_Event, frozen=True):
     """The object was deleted (or a relist no longer shows it)."""
 
     uid: PodUid
 
 
-class NamespaceChanged(_Event):
+class NamespaceChanged(_Event, frozen=True):
     namespace: Namespace
 
 
-class NamespaceGone(_Event):
+class NamespaceGone(_Event, frozen=True):
     name: str
 
 
-class CarbonChanged(_Event):
+class CarbonChanged(_Event, frozen=True):
     """The ladder's answer for a zone: its value for the current hour, or None when no rung has one.
 
     The first one for a zone says that its source has answered or failed (design 3.6).
@@ -52,22 +52,22 @@ class CarbonChanged(_Event):
     value: CarbonValue | None
 
 
-class Synced(_Event):
+class Synced(_Event, frozen=True):
     """The first lists of all kinds are in. Before this nothing is decided."""
 
 
-class Tick(_Event):
+class Tick(_Event, frozen=True):
     """Time passed; nothing else."""
 
 
-class Bound(_Event):
+class Bound(_Event, frozen=True):
     """The API server accepted the Binding."""
 
     uid: PodUid
     node: NodeName
 
 
-class Refused(_Event):
+class Refused(_Event, frozen=True):
     """The Binding was certainly not carried out. `code` is the HTTP status, 0 when the request never reached the server."""
 
     uid: PodUid
@@ -76,14 +76,14 @@ class Refused(_Event):
     message: str
 
 
-class Unknown(_Event):
+class Unknown(_Event, frozen=True):
     """The answer to the Binding was lost: it may have been carried out. Settled by reading the pod, never by time."""
 
     uid: PodUid
     node: NodeName
 
 
-class PodRead(_Event):
+class PodRead(_Event, frozen=True):
     """The answer to a `ReadPod` effect: the pod as the API server has it now, or None when it is gone."""
 
     uid: PodUid

@@ -23,13 +23,13 @@ class Struct(msgspec.Struct, frozen=True, gc=False):
     """Base of the core's records: immutable, compared by value, not tracked by the garbage collector."""
 
 
-class Taint(Struct):
+class Taint(Struct, frozen=True):
     key: str
     value: str
     effect: str
 
 
-class Toleration(Struct):
+class Toleration(Struct, frozen=True):
     """`operator` is Equal or Exists (or an unknown word, which matches nothing); "" key and "" effect match all."""
 
     key: str
@@ -38,7 +38,7 @@ class Toleration(Struct):
     effect: str
 
 
-class Requirement(Struct):
+class Requirement(Struct, frozen=True):
     """One expression of a selector: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
 
     key: str
@@ -46,19 +46,19 @@ class Requirement(Struct):
     values: tuple[str, ...] = ()
 
 
-class NodeSelectorTerm(Struct):
+class NodeSelectorTerm(Struct, frozen=True):
     """ANDed expressions over labels and over fields (`metadata.name` only). An empty term matches nothing."""
 
     expressions: tuple[Requirement, ...] = ()
     fields: tuple[Requirement, ...] = ()
 
 
-class PreferredTerm(Struct):
+class PreferredTerm(Struct, frozen=True):
     weight: int
     term: NodeSelectorTerm
 
 
-class HostPort(Struct):
+class HostPort(Struct, frozen=True):
     """`ip` "0.0.0.0" stands for all addresses."""
 
     ip: str
@@ -66,7 +66,7 @@ class HostPort(Struct):
     port: int
 
 
-class Requests(Struct):
+class Requests(Struct, frozen=True):
     """What a pod takes from a node, by the request rules of kube-scheduler 1.36 (reference section 1.6).
 
     `scoring_cpu_m` and `scoring_memory_b` are what the resource scores see: 100m and 200 MiB for each container that
@@ -81,7 +81,7 @@ class Requests(Struct):
     scoring_memory_b: int = 0
 
 
-class PodSpec(Struct):
+class PodSpec(Struct, frozen=True):
     """The shape of a pod: every field that an enabled plugin reads. Pods of one shape share masks and scores.
 
     Conversion interns these: equal shapes are one object. `node_name` of a pending pod is not here but in `Pod`;
@@ -99,7 +99,7 @@ class PodSpec(Struct):
     priority: int = 0
 
 
-class Pod(Struct):
+class Pod(Struct, frozen=True):
     """One pod. `charge` is what it takes on its node now (differs from `spec.requests` during an in-place resize).
 
     `annotations` holds only those under `carbon-scheduler.io/`, values cut at 4 KiB; `annotations_b` is the size of all.
@@ -130,7 +130,7 @@ class Pod(Struct):
         return f"{self.namespace}/{self.name}"
 
 
-class Node(Struct):
+class Node(Struct, frozen=True):
     """One node. `allocatable` maps resource names to integers in base units, cpu in millicores."""
 
     name: NodeName
@@ -142,7 +142,7 @@ class Node(Struct):
     uid: str = ""
 
 
-class Namespace(Struct):
+class Namespace(Struct, frozen=True):
     """A namespace's labels, and its annotations under `carbon-scheduler.io/`."""
 
     name: str

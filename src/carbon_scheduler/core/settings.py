@@ -6,7 +6,7 @@ from carbon_scheduler.core.decision import Policy
 from carbon_scheduler.core.model import GridZone, Struct
 
 
-class Placement(Struct):
+class Placement(Struct, frozen=True):
     """How carbon and upstream's score share a decision (design section 3.3)."""
 
     policy: Policy = "carbon-first"
@@ -18,7 +18,7 @@ class Placement(Struct):
     """Weight of the carbon score under `weighted`; upstream's weights add up to 9 without volumes."""
 
 
-class Settings(Struct):
+class Settings(Struct, frozen=True):
     """Everything the core is told at the start. Times in seconds."""
 
     scheduler_names: tuple[str, ...] = ("carbon-aware-scheduler",)
