@@ -1,0 +1,399 @@
+"""A real control plane on loopback: etcd and kube-apiserver, and more of Kubernetes on request.
+
+    with ControlPlane() as plane:
+        subprocess.run(["kubectl", "--kubeconfig", plane.kubeconfig, "get", "namespaces"])
+
+For integration tests and `carbon-scheduler demo --real`. Ready after 2 to 3 s, about 0.5 GiB. The binaries come from
+`hack/control-plane/build.sh`, or from any folder in `KUBEBUILDER_ASSETS` (the convention of Kubernetes' test tools).
+Needs no root and leaves nothing behind: the processes die with this one, the folder is removed on exit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import socket
+import ssl
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, ClusterError, ConfigError
+from carbon_scheduler.sim.child import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_CHECKOUT: Final = Path(__file__).resolve().parents[3]
+_START_LIMIT_S: Final = 60.0
+_PORT_TRIES: Final = 3
+_TAKEN: Final = "address already in use"
+
+
+class ControlPlaneMissing(ConfigError):
+    """A binary was not found."""
+
+
+class ControlPlaneFailed(ClusterError):
+    """A component did not come up. The message ends in the last lines of its log."""
+
+
+def find_binaries(names: Sequence[str], folder: Path | None = None) -> dict[str, Path]:
+    """The path of each program, from the first place that has it: `folder`, `$KUBEBUILDER_ASSETS`, this checkout's cache.
+
+    Raises ControlPlaneMissing with the places searched and the command that builds them.
+    """
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    places = [folder, Path(assets) if assets else None, _CHECKOUT / ".cache/control-plane/bin"]
+    searched = [place for place in places if place]
+    found = {
+        name: next((place / name for place in searched if os.access(place / name, os.X_OK)), None) for name in names
+    }
+    if missing := [name for name, path in found.items() if path is None]:
+        raise ControlPlaneMissing(
+            f"control plane: no executable {', '.join(missing)} in {' or '.join(map(str, searched))}; "
+            "build them with `make control-plane` (Go 1.26 or newer, about 5 minutes) in a checkout of the project, "
+            "or name a folder that has them in KUBEBUILDER_ASSETS"
+        )
+    return {name: path for name, path in found.items() if path}
+
+
+class ControlPlane:
+    """etcd + kube-apiserver with RBAC, and optionally controller-manager, scheduler and kwok. A context manager.
+
+    `admission` "light" switches off the two plugins that need controllers to work: ServiceAccount (wants a `default`
+    account in each namespace) and TaintNodesByCondition (new nodes get a taint that only a controller removes).
+    "upstream" leaves the defaults; use it together with `controller_manager` (and `kwok` to make nodes Ready).
+    `users` are further users by name with their groups; their tokens are in `tokens`. RBAC applies to them.
+    `extra_args` are appended to a component's command line, by its program's name.
+
+    Raises ControlPlaneMissing, or ControlPlaneFailed when a component is not ready within a minute.
+    """
+
+    def __init__(
+        self,
+        *,
+        binaries: Path | None = None,
+        admission: Literal["light", "upstream"] = "light",
+        controller_manager: bool = False,
+        scheduler: bool = False,
+        kwok: bool = False,
+        users: Mapping[str, Sequence[str]] | None = None,
+        extra_args: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self._more = [
+            name
+            for name, wanted in {
+                "kube-controller-manager": controller_manager,
+                "kube-scheduler": scheduler,
+                "kwok": kwok,
+            }.items()
+            if wanted
+        ]
+        self._binaries = find_binaries(["etcd", "kube-apiserver", *self._more], binaries)
+        self._admission = admission
+        self._extra_args = extra_args or {}
+        self._users = {"admin": ("system:masters",), **(users or {})}
+        self.tokens = {name: secrets.token_hex(24) for name in self._users}
+        """User name -> bearer token; `admin` may do everything."""
+        self._children: dict[str, Child] = {}
+        self._folder: Path | None = None
+        self._etcd_port = self._port = 0
+
+    # Where it is. Valid between start() and stop().
+
+    @property
+    def folder(self) -> Path:
+        """Certificates, kubeconfigs and one log per component; removed on stop."""
+        if self._folder is None:
+            raise ControlPlaneFailed("control plane: not started; call start() or use it in a `with` statement")
+        return self._folder
+
+    @property
+    def server_url(self) -> str:
+        return f"https://127.0.0.1:{self._port}"
+
+    @property
+    def admin_token(self) -> str:
+        return self.tokens["admin"]
+
+    @property
+    def ca_file(self) -> Path:
+        """PEM that verifies `server_url`: the self-signed chain which the API server made for itself."""
+        return self.folder / "certs/apiserver.crt"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The admin's."""
+        return self.kubeconfig_for(self.admin_token)
+
+    def kubeconfig_for(self, token: str, namespace: str = "default") -> Path:
+        """A kubeconfig file (mode 0600) of that bearer token; the same path for the same token."""
+        path = self.folder / f"kubeconfig-{hashlib.sha256(token.encode()).hexdigest()[:12]}"
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {"name": "local", "cluster": {"server": self.server_url, "certificate-authority": str(self.ca_file)}}
+            ],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [
+                {"name": "local", "context": {"cluster": "local", "user": "user", "namespace": namespace}},
+            ],
+            "current-context": "local",
+        }
+        _write_private(path, json.dumps(content, indent=1))  # JSON is YAML
+        return path
+
+    def service_account_kubeconfig(self, namespace: str, name: str, *, expiration_s: int = 3600) -> Path:
+        """A kubeconfig of that existing ServiceAccount, with a token of the TokenRequest API: RBAC applies as in a pod."""
+        answer = self.request(
+            "POST",
+            f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"expirationSeconds": expiration_s},
+            },
+        )
+        return self.kubeconfig_for(answer["status"]["token"], namespace)
+
+    # Start and stop.
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Blocks until everything asked for is ready."""
+        self._folder = Path(tempfile.mkdtemp(prefix="carbon-control-plane-"))
+        try:
+            (self._folder / "certs").mkdir()
+            lines = [f'{self.tokens[user]},{user},{user},"{",".join(groups)}"' for user, groups in self._users.items()]
+            _write_private(self._folder / "tokens.csv", "\n".join(lines) + "\n")
+            self._on_free_port(self._start_etcd)
+            self._on_free_port(self._start_first_api_server)
+            for name in self._more:
+                self._start_component(name)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Ends all processes, the youngest first, and removes the folder. Safe to call twice."""
+        for name in reversed(list(self._children)):
+            self._children.pop(name).stop()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def stop_api_server(self, *, kill: bool = False) -> None:
+        """The API server alone goes away; etcd keeps all objects. `kill`: at once, in the middle of whatever it does."""
+        child = self._children.pop("kube-apiserver", None)
+        if child:
+            child.stop(0 if kill else 10.0)
+
+    def start_api_server(self) -> None:
+        """The API server comes back on the same port with the same certificate, keys and objects; returns when ready."""
+        if "kube-apiserver" in self._children:
+            raise ControlPlaneFailed("control plane: the API server is already running; stop_api_server() first")
+        self._start_api_server(self._port)
+
+    @property
+    def children(self) -> Mapping[str, Child]:
+        """Running components by program name, e.g. to send SIGSTOP to one."""
+        return self._children
+
+    # Asking it.
+
+    def request(self, method: str, path: str, body: object = None, *, token: str | None = None) -> dict[str, Any]:
+        """One JSON request, as admin unless a token is given. For set-up and checks, not for load: a connection each.
+
+        PATCH sends a merge patch. Raises ApiStatusError for a failure status, ApiUnreachable without an answer.
+        """
+        status, answer = self._exchange(method, path, body, token or self.admin_token, 30.0)
+        if status >= 400:
+            try:
+                explained = json.loads(answer)
+            except ValueError:
+                explained = {"message": answer.decode(errors="replace")[:500]}
+            raise ApiStatusError(
+                f"{method} {path}: {status}: {explained.get('message', '')}",
+                code=status,
+                reason=explained.get("reason") or "",
+            )
+        got = json.loads(answer)
+        if not isinstance(got, dict):
+            raise ApiStatusError(f"{method} {path}: got a {type(got).__name__}, expected an object", code=status)
+        return got
+
+    def _exchange(self, method: str, path: str, body: object, token: str, limit_s: float) -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=limit_s, context=context)
+            try:
+                connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+                response = connection.getresponse()
+                return response.status, response.read()
+            finally:
+                connection.close()
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiUnreachable(f"{method} {self.server_url}{path}: {error}", sent=True) from error
+
+    # The components.
+
+    def _on_free_port(self, start: Callable[[int], None]) -> None:
+        """Another process may take the port between our choice and the program's bind: then try another one."""
+        for attempt in range(_PORT_TRIES):
+            try:
+                start(_free_port())
+            except ControlPlaneFailed as error:
+                if _TAKEN not in str(error) or attempt == _PORT_TRIES - 1:
+                    raise
+            else:
+                return
+
+    def _launch(self, name: str, *args: str) -> Child:
+        env = {"HOME": str(self.folder), "PATH": os.environ.get("PATH", os.defpath)}  # no proxy, no user's settings
+        argv: list[str | Path] = [self._binaries[name], *args, *self._extra_args.get(name, ())]
+        child = Child(argv, log=self.folder / f"{name}.log", env=env)
+        self._children[name] = child
+        return child
+
+    def _start_etcd(self, port: int) -> None:
+        self._etcd_port = port
+        data = self.folder / "etcd"
+        shutil.rmtree(data, ignore_errors=True)
+        child = self._launch(
+            "etcd",
+            f"--data-dir={data}",
+            f"--listen-client-urls=http://127.0.0.1:{port}",
+            f"--advertise-client-urls=http://127.0.0.1:{port}",
+            "--listen-peer-urls=http://127.0.0.1:0",
+            "--unsafe-no-fsync",  # the data live as long as the test
+            "--quota-backend-bytes=4294967296",
+            "--log-level=warn",
+        )
+        self._await(child, lambda: _answers(port, "/health"), "answers /health")
+
+    def _start_first_api_server(self, port: int) -> None:
+        self._port = port
+        self._start_api_server(port)
+
+    def _start_api_server(self, port: int) -> None:
+        certs = self.folder / "certs"
+        key = certs / "apiserver.key"
+        disabled = ["ServiceAccount", "TaintNodesByCondition"] if self._admission == "light" else []
+        child = self._launch(
+            "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
+            f"--secure-port={port}",
+            "--bind-address=127.0.0.1",
+            # It makes a self-signed certificate here at its first start, before it reads the key files below: the
+            # serving key doubles as the key of the service accounts, and no openssl is needed.
+            f"--cert-dir={certs}",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            f"--token-auth-file={self.folder / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            "--endpoint-reconciler-type=none",  # nobody looks for it in a Service; it would hold up the shutdown
+            *([f"--disable-admission-plugins={','.join(disabled)}"] if disabled else []),
+        )
+        self._await(child, self._api_server_ready, "answers /readyz with its system namespaces and roles in place")
+
+    def _api_server_ready(self) -> str | None:
+        if not self.ca_file.exists():
+            return "no certificate yet"
+        try:
+            status, answer = self._exchange("GET", "/readyz?verbose", None, self.admin_token, 5.0)
+            if status == 200:  # the namespaces are made by a loop that /readyz does not wait for
+                status, answer = self._exchange("GET", "/api/v1/namespaces/kube-system", None, self.admin_token, 5.0)
+        except ApiUnreachable as error:
+            return str(error)
+        return None if status == 200 else answer.decode(errors="replace")[-1000:]
+
+    def _start_component(self, name: str) -> None:
+        port = _free_port()
+        kubeconfig = f"--kubeconfig={self.kubeconfig}"
+        match name:
+            case "kwok":
+                args = [
+                    kubeconfig,
+                    f"--config={Path(__file__).with_name('kwok-stages.yaml')}",
+                    "--manage-all-nodes=true",
+                    f"--server-address=127.0.0.1:{port}",
+                    "--node-lease-duration-seconds=40",
+                ]
+            case _:
+                args = [
+                    kubeconfig,
+                    f"--authentication-kubeconfig={self.kubeconfig}",
+                    f"--authorization-kubeconfig={self.kubeconfig}",
+                    f"--cert-dir={self.folder / name}",
+                    "--bind-address=127.0.0.1",
+                    f"--secure-port={port}",
+                    "--leader-elect=false",
+                ]
+        if name == "kube-controller-manager":
+            key = self.folder / "certs/apiserver.key"
+            args += [f"--service-account-private-key-file={key}", f"--root-ca-file={self.ca_file}"]
+            if "kwok" not in self._more:
+                args.append("--controllers=*,-node-lifecycle-controller")  # no heartbeats: it would taint every node
+        child = self._launch(name, *args)
+        self._await(child, lambda: _answers(port, "/healthz", tls=name != "kwok"), "answers /healthz")
+
+    def _await(self, child: Child, check: Callable[[], str | None], want: str) -> None:
+        """Poll until `check` returns None. Raises ControlPlaneFailed with the log's end when it dies or takes too long."""
+        deadline = time.monotonic() + _START_LIMIT_S
+        while (reason := check()) is not None:
+            code = child.exit_code
+            if code is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            self._children.pop(child.name, None)
+            child.stop(0)
+            what = f"ended with code {code}" if code is not None else f"was not ready after {_START_LIMIT_S:.0f} s"
+            raise ControlPlaneFailed(
+                f"control plane: {child.name} {what}; expected: it {want}; last answer: {reason}\n{child.tail()}"
+            )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int, path: str, *, tls: bool = False) -> str | None:
+    """None when it says 200, else what it said. The certificate is not checked: loopback, and no secret is sent."""
+    connection = (
+        http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=ssl._create_unverified_context())
+        if tls
+        else http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    )
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return None if response.status == 200 else f"{response.status} {response.read(500).decode(errors='replace')}"
+    except (OSError, http.client.HTTPException) as error:
+        return str(error)
+    finally:
+        connection.close()
+
+
+def _write_private(path: Path, text: str) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(text)
