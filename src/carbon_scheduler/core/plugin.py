@@ -1,0 +1,114 @@
+"""What a plugin is: one object per plugin of kube-scheduler, asked with arrays over all nodes at once.
+
+A plugin prepares a `State` for a pod. The state judges *rows* (slots of the snapshot): all of them the first time, afterwards
+only those that changed. Pods for which `key` is equal share one state and its arrays, whatever else differs between them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+import numpy as np
+
+from carbon_scheduler.core.model import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from numpy.typing import NDArray
+
+    from carbon_scheduler.core.model import Node, Pod
+    from carbon_scheduler.core.snapshot import Snapshot
+
+    Rows = slice | NDArray[np.intp]
+
+ALL: Final = slice(None)
+MAX_SCORE: Final = 100
+
+UNSCHEDULABLE: Final = "Unschedulable"
+UNRESOLVABLE: Final = "UnschedulableAndUnresolvable"
+Code = Literal["Success", "Unschedulable", "UnschedulableAndUnresolvable"]
+
+UNRESOLVABLE_BIT: Final = np.uint64(1 << 63)
+"""Set in a node's rejection when preemption cannot help there; the bits below it index the state's `reasons`."""
+MAX_REASONS: Final = 60
+
+
+class Rejected(Struct, frozen=True):
+    """The pod as a whole is rejected (upstream's PreFilter)."""
+
+    code: Code
+    reasons: tuple[str, ...]
+
+
+class Failed(Struct, frozen=True):
+    """The attempt ends in an error instead of a verdict, as upstream's would (a preferred term that cannot be parsed)."""
+
+    message: str
+
+
+class State:
+    """What one plugin has worked out for one kind of pod. Base class: filters nothing, scores nothing.
+
+    `reasons[i]` is the text of bit i. Arrays are returned for the rows asked, in their order.
+    """
+
+    filters: bool = False
+    scores: bool = False
+    reasons: tuple[str, ...] = ()
+
+    def only(self, snap: Snapshot) -> NDArray[np.intp] | None:
+        """The slots that this pod is pinned to (upstream's PreFilterResult), None for no such limit."""
+        return None
+
+    def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
+        """uint64 (rows,): 0 where the node is feasible, else bits of `reasons` and `UNRESOLVABLE_BIT`."""
+        raise NotImplementedError(f"{type(self).__name__} does not filter")
+
+    def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
+        """int64 (rows,): the raw score, from the node alone."""
+        raise NotImplementedError(f"{type(self).__name__} does not score")
+
+    def normalise(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
+        """0..100 over the feasible nodes' raw scores. Default: they are already."""
+        return raw
+
+
+class Change(Struct, frozen=True):
+    """What an event changed, as queueing hints ask for it. Nodes: before and after (None: was not, or is no longer there)."""
+
+    kind: Literal["node", "pod-gone", "pod-shrunk"]
+    node_before: Node | None = None
+    node: Node | None = None
+    pod: Pod | None = None
+
+
+class Plugin:
+    """One of upstream's plugins, filter and score together. Weight 0: does not score."""
+
+    name: ClassVar[str]
+    weight: ClassVar[int] = 0
+    reads_load: ClassVar[bool] = False
+    """Whether its arrays depend on what runs on a node, not only on what the node is."""
+
+    def key(self, pod: Pod) -> Hashable:
+        """What of the pod the state depends on; None: this plugin has nothing to say about the pod (upstream's Skip)."""
+        raise NotImplementedError
+
+    def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected | Failed:
+        """Once per distinct key."""
+        raise NotImplementedError
+
+    def wakes(self, pod: Pod, change: Change) -> bool:
+        """Whether the change may make room for a pod that this plugin rejected (upstream's queueing hint)."""
+        raise NotImplementedError
+
+
+def by_maximum(raw: NDArray[np.int64], *, reverse: bool) -> NDArray[np.int64]:
+    """Upstream's DefaultNormalizeScore (v1.36.3 plugins/helper/normalize_score.go): 100 * raw / max, integer; all 0, or all
+    100 when reversed, for a maximum of 0. Shape and dtype of `raw`."""
+    top = int(raw.max(initial=0))
+    if top == 0:
+        return np.full_like(raw, MAX_SCORE if reverse else 0)
+    scaled = MAX_SCORE * raw // top
+    return MAX_SCORE - scaled if reverse else scaled

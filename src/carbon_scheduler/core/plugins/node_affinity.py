@@ -1,0 +1,222 @@
+"""NodeAffinity: nodeSelector, required and preferred node affinity.
+
+Sources: kube-scheduler v1.36.3 plugins/nodeaffinity/node_affinity.go, component-helpers v0.36.3
+scheduling/corev1/nodeaffinity/nodeaffinity.go, apimachinery labels.Requirement. A required term that cannot be parsed
+matches nothing; a preferred one ends the attempt in an error, as upstream's PreScore does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from carbon_scheduler.core.model import NodeName, NodeSelectorTerm, PreferredTerm, Requirement
+from carbon_scheduler.core.plugin import (
+    UNRESOLVABLE,
+    UNRESOLVABLE_BIT,
+    Change,
+    Failed,
+    Plugin,
+    Rejected,
+    State,
+    by_maximum,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from carbon_scheduler.core.model import Node, Pod
+    from carbon_scheduler.core.plugin import Rows
+    from carbon_scheduler.core.snapshot import LabelColumn, Snapshot
+
+_NAME_FIELD: Final = "metadata.name"
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}\Z")
+
+
+def as_int64(text: str) -> int | None:
+    """What Go's strconv.ParseInt(text, 10, 64) reads, or None."""
+    if not _INTEGER.match(text):
+        return None
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else None
+
+
+def problem(requirement: Requirement) -> str:
+    """Why a label requirement is not valid, or ""."""
+    count = len(requirement.values)
+    match requirement.operator:
+        case "In" | "NotIn":
+            return "" if count else "for 'in', 'notin' operators, values set can't be empty"
+        case "Exists" | "DoesNotExist":
+            return "values set must be empty for exists and does not exist" if count else ""
+        case "Gt" | "Lt":
+            if count != 1:
+                return "for 'Gt', 'Lt' operators, exactly one value is required"
+            return (
+                ""
+                if as_int64(requirement.values[0]) is not None
+                else "for 'Gt', 'Lt' operators, the value must be an integer"
+            )
+        case _:
+            return f"{requirement.operator!r} is not a valid node selector operator"
+
+
+def label_match(requirement: Requirement, value: str | None) -> bool:
+    """Whether one label value (None: missing) meets a valid requirement."""
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value is None or value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    mine, bound = None if value is None else as_int64(value), as_int64(requirement.values[0])
+    if mine is None or bound is None:
+        return False
+    return mine > bound if requirement.operator == "Gt" else mine < bound
+
+
+def _rows_match(requirement: Requirement, column: LabelColumn, rows: Rows) -> NDArray[np.bool_]:
+    """bool (rows,). Cost: one comparison a value asked for; for Gt and Lt one judgement a distinct value of the label."""
+    ids = column.ids[rows]
+    if requirement.operator in ("Exists", "DoesNotExist"):
+        return (ids >= 0) if requirement.operator == "Exists" else (ids < 0)
+    if requirement.operator in ("In", "NotIn"):
+        found = np.zeros(ids.shape, np.bool_)
+        for value in requirement.values:
+            if (known := column.values.get(value)) is not None:
+                found |= ids == known
+        return found if requirement.operator == "In" else ~found
+    judged = [label_match(requirement, value) for value in column.values]
+    return np.array([*judged, False], np.bool_)[ids]  # -1, a missing label, takes the last
+
+
+def term_matches_node(term: NodeSelectorTerm, node: Node) -> bool:
+    """One term against one node; used by queueing hints, where there is no array."""
+    if not (term.expressions or term.fields) or any(map(problem, term.expressions)):
+        return False
+    return all(label_match(r, node.labels.get(r.key)) for r in term.expressions) and all(
+        _field_matches(r, node.name) for r in term.fields
+    )
+
+
+def _field_matches(requirement: Requirement, name: str) -> bool:
+    """Only metadata.name with In or NotIn and exactly one value is a valid field requirement."""
+    if requirement.key != _NAME_FIELD or len(requirement.values) != 1:
+        return False
+    if requirement.operator == "In":
+        return name == requirement.values[0]
+    return requirement.operator == "NotIn" and name != requirement.values[0]
+
+
+def term_mask(term: NodeSelectorTerm, snap: Snapshot, rows: Rows) -> NDArray[np.bool_]:
+    """bool (rows,): which nodes a term matches."""
+    mask: NDArray[np.bool_] = snap.alive[rows].copy()
+    if not (term.expressions or term.fields) or any(map(problem, term.expressions)):
+        mask[:] = False
+        return mask
+    for requirement in term.expressions:
+        mask &= _rows_match(requirement, snap.label(requirement.key), rows)
+    for requirement in term.fields:
+        here = np.zeros(snap.capacity, np.bool_)
+        if requirement.key == _NAME_FIELD and len(requirement.values) == 1 and requirement.operator in ("In", "NotIn"):
+            if (slot := snap.slot_of.get(NodeName(requirement.values[0]))) is not None:
+                here[slot] = True
+            if requirement.operator == "NotIn":
+                here = ~here
+        mask &= here[rows]
+    return mask
+
+
+def pinned_names(terms: tuple[NodeSelectorTerm, ...]) -> frozenset[str] | None:
+    """The node names that required terms allow, when every term names some; None when any term leaves the name open."""
+    names: set[str] = set()
+    for term in terms:
+        mine: set[str] | None = None
+        for r in term.fields:
+            if r.key == _NAME_FIELD and r.operator == "In":
+                mine = set(r.values) if mine is None else mine & set(r.values)
+        if mine is None:
+            return None
+        names |= mine
+    return frozenset(names) if terms else None
+
+
+class _Affinity(State):
+    reasons = ("node(s) didn't match Pod's node affinity/selector",)
+
+    def __init__(
+        self,
+        selector: tuple[tuple[str, str], ...],
+        required: tuple[NodeSelectorTerm, ...] | None,
+        preferred: tuple[PreferredTerm, ...],
+    ) -> None:
+        self._selector = tuple(Requirement(key, "In", (value,)) for key, value in selector)
+        self._required = required
+        self._preferred = tuple(p for p in preferred if p.weight and (p.term.expressions or p.term.fields))
+        self._pinned = pinned_names(required) if required else None
+        self.filters = bool(selector) or required is not None
+        self.scores = bool(preferred)
+
+    def only(self, snap: Snapshot) -> NDArray[np.intp] | None:
+        if self._pinned is None:
+            return None
+        slots = [snap.slot_of[NodeName(name)] for name in self._pinned if name in snap.slot_of]
+        return np.array(sorted(slots), np.intp)
+
+    def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
+        fits: NDArray[np.bool_] = snap.alive[rows].copy()
+        for requirement in self._selector:
+            fits &= _rows_match(requirement, snap.label(requirement.key), rows)
+        if self._required is not None:
+            any_term = np.zeros_like(fits)
+            for term in self._required:
+                any_term |= term_mask(term, snap, rows)
+            fits &= any_term
+        return np.where(fits, np.uint64(0), UNRESOLVABLE_BIT | np.uint64(1))
+
+    def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
+        total = np.zeros(len(snap.alive[rows]), np.int64)
+        for preferred in self._preferred:
+            total += preferred.weight * term_mask(preferred.term, snap, rows)
+        return total
+
+    def normalise(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
+        return by_maximum(raw, reverse=False)
+
+
+class NodeAffinity(Plugin):
+    name = "NodeAffinity"
+    weight = 2
+
+    def key(self, pod: Pod) -> object:
+        spec = pod.spec
+        if not spec.node_selector and spec.required_affinity is None and not spec.preferred_affinity:
+            return None
+        return (spec.node_selector, spec.required_affinity, spec.preferred_affinity)
+
+    def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected | Failed:
+        spec = pod.spec
+        for preferred in spec.preferred_affinity:
+            for requirement in preferred.term.expressions:
+                if text := problem(requirement):
+                    return Failed(f"preferred node affinity on {requirement.key!r}: {text}")
+        if spec.required_affinity and pinned_names(spec.required_affinity) == frozenset():
+            return Rejected(UNRESOLVABLE, ("pod affinity terms conflict",))
+        return _Affinity(spec.node_selector, spec.required_affinity, spec.preferred_affinity)
+
+    def wakes(self, pod: Pod, change: Change) -> bool:
+        if change.kind != "node" or change.node is None or not _selects(pod, change.node):
+            return False
+        return change.node_before is None or not _selects(pod, change.node_before)
+
+
+def _selects(pod: Pod, node: Node) -> bool:
+    if any(node.labels.get(key) != value for key, value in pod.spec.node_selector):
+        return False
+    required = pod.spec.required_affinity
+    return required is None or any(term_matches_node(term, node) for term in required)

@@ -1,0 +1,258 @@
+"""The nodes as arrays: one column a node, updated per event, never rebuilt.
+
+A node keeps its slot while it lives; a free slot is used again. `alive` marks the used ones. Arrays have the length
+`capacity`, which doubles when it is full: no reference to an array may be kept across an `add`. Everything that filters and
+scores read is here, so that "which nodes?" is vector arithmetic and "what changed since?" a list of slots.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+
+from carbon_scheduler.core.model import MAX_QUANTITY, HostPort, Node, NodeName, Requests, Taint
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from carbon_scheduler.core.model import GridZone
+
+_S = TypeVar("_S", bound=np.generic)
+
+CPU: Final = 0
+MEMORY: Final = 1
+EPHEMERAL: Final = 2
+FIXED: Final = ("cpu", "memory", "ephemeral-storage")
+MAX_LABEL_COLUMNS: Final = 512
+"""Label keys that selectors may have indexed at the same time; beyond that the oldest column is dropped and made anew."""
+
+ANY_IP: Final = "0.0.0.0"
+
+
+def name_hash(text: str) -> int:
+    """A fixed 64-bit hash: the same on every machine, for every PYTHONHASHSEED. Cost: about 1 µs."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+class ChangeLog:
+    """Which slots changed, in order. A reader keeps the position up to which it is current. Bounded."""
+
+    def __init__(self) -> None:
+        self._slots: list[int] = []
+        self._base = 0
+
+    @property
+    def position(self) -> int:
+        return self._base + len(self._slots)
+
+    def add(self, slot: int) -> None:
+        self._slots.append(slot)
+
+    def trim(self, keep: int) -> None:
+        """Forgets the older half when more than `keep` changes are held. Readers further behind start anew."""
+        if len(self._slots) > keep:
+            drop = len(self._slots) // 2
+            del self._slots[:drop]
+            self._base += drop
+
+    def since(self, position: int) -> list[int] | None:
+        """The distinct slots changed since `position`, in order of first change; None when that is no longer known."""
+        if position < self._base:
+            return None
+        return list(dict.fromkeys(self._slots[position - self._base :]))
+
+
+class LabelColumn:
+    """The values of one label key over all nodes, as small integers. `ids` is int32 (capacity,), -1 where it is missing."""
+
+    def __init__(self, capacity: int) -> None:
+        self.ids: NDArray[np.int32] = np.full(capacity, -1, np.int32)
+        self.values: dict[str, int] = {}
+
+    def put(self, slot: int, value: str | None) -> None:
+        self.ids[slot] = -1 if value is None else self.values.setdefault(value, len(self.values))
+
+
+class _Load:
+    """Exact sums of what one node's pods take, in Python's integers: they cannot overflow."""
+
+    __slots__ = ("cpu_m", "ephemeral_b", "memory_b", "pods", "scalars", "scoring_cpu_m", "scoring_memory_b")
+
+    def __init__(self) -> None:
+        self.pods = self.cpu_m = self.memory_b = self.ephemeral_b = self.scoring_cpu_m = self.scoring_memory_b = 0
+        self.scalars: Counter[str] = Counter()
+
+
+class Snapshot:
+    """All nodes. `requested[r]` and `allocatable[r]` are int64 (resources, capacity); the first three rows are cpu
+    (millicores), memory and ephemeral storage (bytes), then one a scalar resource that some node offers."""
+
+    def __init__(self, capacity: int = 64) -> None:
+        self.capacity = capacity
+        self.alive: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        self.hash64: NDArray[np.uint64] = np.zeros(capacity, np.uint64)
+        self.allocatable: NDArray[np.int64] = np.zeros((len(FIXED), capacity), np.int64)
+        self.requested: NDArray[np.int64] = np.zeros((len(FIXED), capacity), np.int64)
+        self.scoring_requested: NDArray[np.int64] = np.zeros((2, capacity), np.int64)
+        self.pod_count: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.max_pods: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        self.unschedulable: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        self.taint_class: NDArray[np.int32] = np.zeros(capacity, np.int32)
+        self.grid_zone: NDArray[np.int32] = np.full(capacity, -1, np.int32)
+        self.nodes: list[Node | None] = [None] * capacity
+        self.slot_of: dict[NodeName, int] = {}
+        self.resource_of: dict[str, int] = {name: row for row, name in enumerate(FIXED)}
+        self.taint_classes: list[tuple[Taint, ...]] = [()]
+        self.grid_zones: list[GridZone] = []
+        self.ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
+        """(protocol, port) -> slot -> how often each host IP takes it."""
+        self.spec_log = ChangeLog()
+        self.load_log = ChangeLog()
+        """Changes of what a node is (labels, taints, allocatable, ...) and of what runs on it."""
+        self._taint_ids: dict[tuple[Taint, ...], int] = {(): 0}
+        self._grid_zone_ids: dict[GridZone, int] = {}
+        self._loads: list[_Load] = [_Load() for _ in range(capacity)]
+        self._columns: dict[str, LabelColumn] = {}
+        self._free = list(range(capacity - 1, -1, -1))
+
+    def __len__(self) -> int:
+        return len(self.slot_of)
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def put_node(self, node: Node, grid_zone: GridZone | None) -> int:
+        """Adds or replaces a node and returns its slot. Its load stays. Cost: O(labels indexed + resources)."""
+        slot = self.slot_of.get(node.name)
+        if slot is None:
+            if not self._free:
+                self._grow()
+            slot = self._free.pop()
+            self.slot_of[node.name] = slot
+            self.alive[slot] = True
+            self.hash64[slot] = name_hash(node.name)
+        self.nodes[slot] = node
+        self.unschedulable[slot] = node.unschedulable
+        self.max_pods[slot] = node.allocatable.get("pods", 0)
+        for name in node.allocatable:
+            if name not in self.resource_of and name != "pods":
+                self._add_resource(name)
+        for name, row in self.resource_of.items():
+            self.allocatable[row, slot] = node.allocatable.get(name, 0)
+        if (taints := self._taint_ids.get(node.taints)) is None:
+            taints = self._taint_ids[node.taints] = len(self.taint_classes)
+            self.taint_classes.append(node.taints)
+        self.taint_class[slot] = taints
+        self.grid_zone[slot] = -1 if grid_zone is None else self.grid_zone_id(grid_zone)
+        for key, column in self._columns.items():
+            column.put(slot, node.labels.get(key))
+        self._changed(self.spec_log, slot)
+        return slot
+
+    def drop_node(self, name: NodeName) -> None:
+        """Frees the node's slot. The caller has taken its pods off first."""
+        slot = self.slot_of.pop(name)
+        self.alive[slot] = False
+        self.nodes[slot] = None
+        self.allocatable[:, slot] = self.requested[:, slot] = self.scoring_requested[:, slot] = 0
+        self.pod_count[slot] = self.max_pods[slot] = 0
+        self.unschedulable[slot] = False
+        self.taint_class[slot] = 0
+        self.grid_zone[slot] = -1
+        self._loads[slot] = _Load()
+        for column in self._columns.values():
+            column.put(slot, None)
+        self._free.append(slot)
+        self._changed(self.spec_log, slot)
+
+    def grid_zone_id(self, grid_zone: GridZone) -> int:
+        """A small integer for a grid zone, the same for ever."""
+        if (known := self._grid_zone_ids.get(grid_zone)) is None:
+            known = self._grid_zone_ids[grid_zone] = len(self.grid_zones)
+            self.grid_zones.append(grid_zone)
+        return known
+
+    def label(self, key: str) -> LabelColumn:
+        """The column of a label key, made on first use. Cost: O(nodes) the first time, O(1) afterwards."""
+        if (column := self._columns.get(key)) is None:
+            if len(self._columns) >= MAX_LABEL_COLUMNS:
+                del self._columns[next(iter(self._columns))]
+            column = self._columns[key] = LabelColumn(self.capacity)
+            for slot in self.slot_of.values():
+                if node := self.nodes[slot]:
+                    column.put(slot, node.labels.get(key))
+        return column
+
+    # -- load ----------------------------------------------------------------------------------------------------
+
+    def charge(self, slot: int, requests: Requests, host_ports: tuple[HostPort, ...], sign: int) -> None:
+        """Puts a pod's requests on a node (`sign` 1) or takes them off (-1). Cost: a few µs."""
+        load = self._loads[slot]
+        load.pods += sign
+        load.cpu_m += sign * requests.cpu_m
+        load.memory_b += sign * requests.memory_b
+        load.ephemeral_b += sign * requests.ephemeral_storage_b
+        load.scoring_cpu_m += sign * requests.scoring_cpu_m
+        load.scoring_memory_b += sign * requests.scoring_memory_b
+        for name, amount in requests.scalars:
+            load.scalars[name] += sign * amount
+            if not load.scalars[name]:
+                del load.scalars[name]
+            if (row := self.resource_of.get(name)) is not None:
+                self.requested[row, slot] = min(load.scalars[name], MAX_QUANTITY)
+        self.pod_count[slot] = load.pods
+        self.requested[CPU, slot] = min(load.cpu_m, MAX_QUANTITY)
+        self.requested[MEMORY, slot] = min(load.memory_b, MAX_QUANTITY)
+        self.requested[EPHEMERAL, slot] = min(load.ephemeral_b, MAX_QUANTITY)
+        self.scoring_requested[CPU, slot] = min(load.scoring_cpu_m, MAX_QUANTITY)
+        self.scoring_requested[MEMORY, slot] = min(load.scoring_memory_b, MAX_QUANTITY)
+        for port in host_ports:
+            by_slot = self.ports.setdefault((port.protocol, port.port), {})
+            ips = by_slot.setdefault(slot, Counter())
+            ips[port.ip] += sign
+            if not ips[port.ip]:
+                del ips[port.ip]
+            if not ips:
+                del by_slot[slot]
+            if not by_slot:
+                del self.ports[port.protocol, port.port]
+        self._changed(self.load_log, slot)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _changed(self, log: ChangeLog, slot: int) -> None:
+        log.add(slot)
+        log.trim(4 * self.capacity + 4096)
+
+    def _add_resource(self, name: str) -> None:
+        row = self.resource_of[name] = len(self.allocatable)
+        empty = np.zeros((1, self.capacity), np.int64)
+        self.allocatable = np.concatenate([self.allocatable, empty])
+        self.requested = np.concatenate([self.requested, empty])
+        for slot, load in enumerate(self._loads):
+            self.requested[row, slot] = min(load.scalars.get(name, 0), MAX_QUANTITY)
+
+    def _grow(self) -> None:
+        more = self.capacity
+        self.alive = _longer(self.alive, more)
+        self.hash64 = _longer(self.hash64, more)
+        self.allocatable = _longer(self.allocatable, more)
+        self.requested = _longer(self.requested, more)
+        self.scoring_requested = _longer(self.scoring_requested, more)
+        self.pod_count = _longer(self.pod_count, more)
+        self.max_pods = _longer(self.max_pods, more)
+        self.unschedulable = _longer(self.unschedulable, more)
+        self.taint_class = _longer(self.taint_class, more)
+        self.grid_zone = _longer(self.grid_zone, more, -1)
+        for column in self._columns.values():
+            column.ids = _longer(column.ids, more, -1)
+        self.nodes += [None] * more
+        self._loads += [_Load() for _ in range(more)]
+        self._free = list(range(self.capacity + more - 1, self.capacity - 1, -1))
+        self.capacity += more
+
+
+def _longer(old: NDArray[_S], more: int, fill: int = 0) -> NDArray[_S]:
+    return np.concatenate([old, np.full((*old.shape[:-1], more), fill, old.dtype)], axis=-1)
