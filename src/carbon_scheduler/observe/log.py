@@ -273,6 +273,11 @@ def start(
     return narrator, writer.close
 
 
+def started() -> bool:
+    """Whether `start` has taken over: then an error belongs into the log, in its format."""
+    return any(isinstance(handler, _Handler) for handler in logging.getLogger().handlers)
+
+
 def selection(decision: Decision) -> str:
     """The sentence of the user's document about a choice; a value that is not live says what it is."""
     if decision.intensity_g_per_kwh is None:

@@ -48,7 +48,8 @@ class Metrics:
     """
 
     def __init__(self, profile: str = "carbon-aware-scheduler", now: Callable[[], float] = time.time) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series per counter that nobody reads (a switch of the library's, per process)
+        # One more series per counter that nobody reads (a switch of the library, for the whole process).
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry(auto_describe=True)
         self.registry = registry
         self._intensity = _Intensity(now)

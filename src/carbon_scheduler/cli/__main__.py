@@ -1,0 +1,7 @@
+"""`python -m carbon_scheduler.cli` is `carbon-scheduler`."""
+
+from __future__ import annotations
+
+from carbon_scheduler.cli.main import main
+
+main()
