@@ -3,36 +3,67 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbon_scheduler.sim.control_plane import ControlPlane, ControlPlaneMissing
+from carbon_scheduler.sim.control_plane import ControlPlane, ControlPlaneMissing, find_binaries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
-def control_plane_or_skip(**options: object) -> ControlPlane:
-    """A started control plane of one's own, to be stopped by the caller: for tests that stop or overload it.
-
-    Without the binaries the test is skipped with the reason, or fails when REQUIRE_CONTROL_PLANE=1.
-    """
-    try:
-        plane = ControlPlane(**options)  # type: ignore[arg-type] - passed on as they are
-    except ControlPlaneMissing as missing:
-        if os.environ.get("REQUIRE_CONTROL_PLANE") == "1":
-            pytest.fail(f"REQUIRE_CONTROL_PLANE=1, but {missing}", pytrace=False)
-        pytest.skip(str(missing))
-    return plane.start()
+def _skip_or_fail(missing: ControlPlaneMissing) -> None:
+    if os.environ.get("REQUIRE_CONTROL_PLANE") == "1":
+        pytest.fail(f"REQUIRE_CONTROL_PLANE=1, but {missing}", pytrace=False)
+    pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
-    """etcd + kube-apiserver for the whole run, shared: use namespaces and object names of your own, leave it running.
+    """etcd + kube-apiserver for the whole run, shared: use a namespace and node names of your own, leave it running.
 
-    Mark the test `control_plane`. Started when the first test asks for it, ready after 2 to 3 s.
+    Mark the test `control_plane`. Started when the first test asks for it, ready after 2 to 3 s. Without the binaries
+    the test is skipped with the reason, or fails when REQUIRE_CONTROL_PLANE=1.
     """
-    plane = control_plane_or_skip()
-    yield plane
-    plane.stop()
+    try:
+        plane = ControlPlane()
+    except ControlPlaneMissing as missing:
+        _skip_or_fail(missing)
+        raise
+    with plane:
+        yield plane
+
+
+@pytest.fixture
+def own_control_plane() -> Iterator[Callable[..., ControlPlane]]:
+    """Starts a control plane of the test's own, for tests that stop, overload or need more of it:
+    `plane = own_control_plane(controller_manager=True)`. Arguments are ControlPlane's; it is stopped after the test.
+    """
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> ControlPlane:
+            try:
+                plane = ControlPlane(**options)
+            except ControlPlaneMissing as missing:
+                _skip_or_fail(missing)
+                raise
+            return stack.enter_context(plane)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def control_plane_binary() -> Callable[[str], Path]:
+    """The path of a program built beside the control plane: `control_plane_binary("kubectl")`. Skips or fails likewise."""
+
+    def path(name: str) -> Path:
+        try:
+            return find_binaries([name])[name]
+        except ControlPlaneMissing as missing:
+            _skip_or_fail(missing)
+            raise
+
+    return path
