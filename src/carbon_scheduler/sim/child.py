@@ -23,11 +23,12 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)  # loaded before any fork: the 
 class Child:
     """A running program whose output goes to a file.
 
-    `stop` is idempotent. Raises OSError from the constructor when the program cannot be executed.
+    `name` stands before its last words (default: the program's). `stop` is idempotent. Raises OSError from the constructor
+    when the program cannot be executed.
     """
 
-    def __init__(self, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str]) -> None:
-        self.name = os.path.basename(argv[0])  # noqa: PTH119 - str or Path
+    def __init__(self, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str], name: str = "") -> None:
+        self.name = name or os.path.basename(argv[0])  # noqa: PTH119 - str or Path
         self.log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
