@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from carbon_scheduler.core.model import GridZone, Struct
+from carbon_scheduler.core.settings import Signal
 
 Quality = Literal["measured", "estimated", "forecast", "stale", "profile", "static", "default"]
 """The rung of the ladder (design section 5), best first."""
 
 LIVE: Final = ("measured", "estimated")
 """Qualities that the log and the user see without a remark."""
-
-Signal = Literal["average-lifecycle", "average-direct", "marginal"]
-"""What kind of intensity a value is. Values of different signals are never ranked together."""
 
 
 class CarbonValue(Struct, frozen=True):

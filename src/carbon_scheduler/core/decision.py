@@ -6,8 +6,7 @@ from typing import Literal
 
 from carbon_scheduler.core.carbon import Quality
 from carbon_scheduler.core.model import GridZone, NodeName, PodUid, Struct
-
-Policy = Literal["carbon-first", "weighted", "off"]
+from carbon_scheduler.core.settings import Policy
 
 
 class Decision(Struct, frozen=True):
@@ -55,15 +54,19 @@ class Bind(_Effect, frozen=True):
     node: NodeName
     decision: Decision
     annotations_b: int = 0
+    attempts: int = 1
+    waited_s: float = 0.0
+    """Attempts so far, this one included, and seconds since the pod was first seen."""
     scheduler_name: str = "carbon-aware-scheduler"
 
 
 class ReadPod(_Effect, frozen=True):
-    """GET the pod, until there is an answer. Answered by `PodRead`."""
+    """GET the pod, until there is an answer. Answered by `PodRead` with the same `seq` (of the Binding in doubt)."""
 
     uid: PodUid
     namespace: str
     name: str
+    seq: int
 
 
 class Unschedulable(_Effect, frozen=True):
@@ -76,6 +79,17 @@ class Unschedulable(_Effect, frozen=True):
     reason: Literal["Unschedulable", "SchedulerError"]
     message: str
     patch: bool
+    scheduler_name: str = "carbon-aware-scheduler"
+
+
+class PodWarning(_Effect, frozen=True):
+    """Something about the pod was ignored: a Warning event on it, once per change. `reason` is CamelCase."""
+
+    uid: PodUid
+    namespace: str
+    name: str
+    reason: str
+    message: str
     scheduler_name: str = "carbon-aware-scheduler"
 
 
@@ -94,4 +108,4 @@ class ZoneNotKnown(_Effect, frozen=True):
     nearest: tuple[str, ...]
 
 
-Effect = PodDetected | Bind | ReadPod | Unschedulable | ZonesInUse | ZoneNotKnown
+Effect = PodDetected | Bind | ReadPod | Unschedulable | PodWarning | ZonesInUse | ZoneNotKnown

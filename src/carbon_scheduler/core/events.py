@@ -61,10 +61,12 @@ class Tick(_Event, frozen=True):
 
 
 class Bound(_Event, frozen=True):
-    """The API server accepted the Binding."""
+    """The API server accepted the Binding. `seq` of this and the next ones is the decision's: an answer to an earlier
+    attempt must not be taken for one to the present one."""
 
     uid: PodUid
     node: NodeName
+    seq: int
 
 
 class Refused(_Event, frozen=True):
@@ -72,6 +74,7 @@ class Refused(_Event, frozen=True):
 
     uid: PodUid
     node: NodeName
+    seq: int
     code: int
     message: str
 
@@ -81,12 +84,14 @@ class Unknown(_Event, frozen=True):
 
     uid: PodUid
     node: NodeName
+    seq: int
 
 
 class PodRead(_Event, frozen=True):
     """The answer to a `ReadPod` effect: the pod as the API server has it now, or None when it is gone."""
 
     uid: PodUid
+    seq: int
     pod: Pod | None
 
 

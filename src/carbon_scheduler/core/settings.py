@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from carbon_scheduler.core.decision import Policy
+from typing import Literal
+
 from carbon_scheduler.core.model import GridZone, Struct
+
+Policy = Literal["carbon-first", "weighted", "off"]
+"""How carbon and upstream's score share a decision (design section 3.3)."""
+
+Signal = Literal["average-lifecycle", "average-direct", "marginal"]
+"""What kind of intensity a value is. Values of different signals are never ranked together."""
 
 
 class Placement(Struct, frozen=True):
@@ -25,6 +32,8 @@ class Settings(Struct, frozen=True):
     placement: Placement = Placement()
     default_grid_zone: GridZone | None = None
     """For nodes without a label or a known cloud region; None: such nodes have no carbon value."""
+    signal: Signal = "average-lifecycle"
+    """The kind of intensity that decides; a value of another kind counts as none."""
     initial_backoff_s: float = 1.0
     max_backoff_s: float = 10.0
     """podInitialBackoffSeconds and podMaxBackoffSeconds of kube-scheduler."""

@@ -109,6 +109,8 @@ class Snapshot:
         self.grid_zones: list[GridZone] = []
         self.ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
         """(protocol, port) -> slot -> how often each host IP takes it."""
+        self.generation = 0
+        """Changes when arrays were replaced or identifiers renumbered: what was computed before is void."""
         self.spec_log = ChangeLog()
         self.load_log = ChangeLog()
         """Changes of what a node is (labels, taints, allocatable, ...) and of what runs on it."""
@@ -141,10 +143,7 @@ class Snapshot:
                 self._add_resource(name)
         for name, row in self.resource_of.items():
             self.allocatable[row, slot] = node.allocatable.get(name, 0)
-        if (taints := self._taint_ids.get(node.taints)) is None:
-            taints = self._taint_ids[node.taints] = len(self.taint_classes)
-            self.taint_classes.append(node.taints)
-        self.taint_class[slot] = taints
+        self.taint_class[slot] = self._taint_class(node.taints)
         self.grid_zone[slot] = -1 if grid_zone is None else self.grid_zone_id(grid_zone)
         for key, column in self._columns.items():
             column.put(slot, node.labels.get(key))
@@ -176,8 +175,9 @@ class Snapshot:
 
     def label(self, key: str) -> LabelColumn:
         """The column of a label key, made on first use. Cost: O(nodes) the first time, O(1) afterwards."""
-        if (column := self._columns.get(key)) is None:
-            if len(self._columns) >= MAX_LABEL_COLUMNS:
+        column = self._columns.get(key)
+        if column is None or len(column.values) > 4 * self.capacity + 1024:  # mostly values of nodes long gone
+            if column is None and len(self._columns) >= MAX_LABEL_COLUMNS:
                 del self._columns[next(iter(self._columns))]
             column = self._columns[key] = LabelColumn(self.capacity)
             for slot in self.slot_of.values():
@@ -226,6 +226,23 @@ class Snapshot:
         log.add(slot)
         log.trim(4 * self.capacity + 4096)
 
+    def _taint_class(self, taints: tuple[Taint, ...]) -> int:
+        if (known := self._taint_ids.get(taints)) is None:
+            if len(self.taint_classes) > 4 * self.capacity + 1024:  # autoscalers write the time into taints
+                self._renumber_taints()
+            known = self._taint_ids[taints] = len(self.taint_classes)
+            self.taint_classes.append(taints)
+        return known
+
+    def _renumber_taints(self) -> None:
+        self.taint_classes = [()]
+        self._taint_ids = {(): 0}
+        for slot in self.slot_of.values():
+            if node := self.nodes[slot]:
+                self.taint_class[slot] = self._taint_ids.setdefault(node.taints, len(self._taint_ids))
+        self.taint_classes = list(self._taint_ids)
+        self.generation += 1
+
     def _add_resource(self, name: str) -> None:
         row = self.resource_of[name] = len(self.allocatable)
         empty = np.zeros((1, self.capacity), np.int64)
@@ -252,6 +269,7 @@ class Snapshot:
         self._loads += [_Load() for _ in range(more)]
         self._free = list(range(self.capacity + more - 1, self.capacity - 1, -1))
         self.capacity += more
+        self.generation += 1
 
 
 def _longer(old: NDArray[_S], more: int, fill: int = 0) -> NDArray[_S]:

@@ -1,0 +1,428 @@
+"""The scheduler's core: events in, effects out. Read this file first.
+
+    apply(event)        takes in what happened; decides nothing
+    decide(at, limit)   takes up to `limit` pods off the queue, in its order, and returns what to do
+
+No I/O, no clock, no randomness, no logging: equal events give equal effects, byte for byte. One attempt is, in order:
+
+    1. pop      the next pending pod of ours
+    2. filter   which nodes may run it, by upstream's plugins
+    3. choose   among them the cleanest, by the policy; upstream's score decides between equally clean ones
+    4. assume   charge it to the node, so that the next pod sees the room gone
+    5. bind     ask the shell for the Binding; the answer comes back as an event
+
+An assumption ends by the watch's echo, a deletion, or a definite refusal. A Binding whose answer was lost is settled by
+reading the pod, and while that shows it unbound the same Binding is sent again: never another, for the first may still land.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from carbon_scheduler.core.cluster import Cluster
+from carbon_scheduler.core.decision import (
+    Bind,
+    Decision,
+    Effect,
+    PodDetected,
+    PodWarning,
+    ReadPod,
+    Unschedulable,
+    ZoneNotKnown,
+    ZonesInUse,
+)
+from carbon_scheduler.core.emissions import GridCarbon
+from carbon_scheduler.core.events import (
+    Bound,
+    CarbonChanged,
+    Event,
+    NamespaceChanged,
+    NamespaceGone,
+    NodeChanged,
+    NodeGone,
+    PodChanged,
+    PodGone,
+    PodRead,
+    Refused,
+    Synced,
+    Tick,
+    Unknown,
+)
+from carbon_scheduler.core.framework import Framework
+from carbon_scheduler.core.placement import choose
+from carbon_scheduler.core.plugin import Change
+from carbon_scheduler.core.plugins import default_profile
+from carbon_scheduler.core.queue import Queue
+from carbon_scheduler.core.snapshot import name_hash
+from carbon_scheduler.units import LABEL_PREFIX
+
+if TYPE_CHECKING:
+    from carbon_scheduler.core.framework import Verdict
+    from carbon_scheduler.core.grid import GridZones
+    from carbon_scheduler.core.model import GridZone, Namespace, Node, NodeName, Pod, PodUid
+    from carbon_scheduler.core.queue import Place
+    from carbon_scheduler.core.settings import Policy, Settings
+
+_PLACEMENT = LABEL_PREFIX + "placement"
+_POLICIES: tuple[Policy, ...] = ("carbon-first", "weighted", "off")
+
+
+class _Binding:
+    """A Binding that was asked for and whose end is not known yet."""
+
+    __slots__ = ("effect", "lost", "reading")
+
+    def __init__(self, effect: Bind) -> None:
+        self.effect = effect
+        self.reading = False
+        self.lost = False
+
+
+class Scheduler:
+    """See the module's docstring. Everything is driven from one thread."""
+
+    def __init__(self, settings: Settings, grid: GridZones) -> None:
+        self.cluster = Cluster(grid, settings.default_grid_zone)
+        self.carbon = GridCarbon(self.cluster.snap, settings.signal)
+        self._settings = settings
+        self._framework = Framework(default_profile(), self.cluster.snap)
+        self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
+        self._namespaces: dict[str, Namespace] = {}
+        self._bindings: dict[PodUid, _Binding] = {}
+        self._outbox: list[Effect] = []
+        self._zone_nodes: dict[GridZone, int] = {}
+        self._awaited: dict[GridZone, float] = {}
+        self._unknown_zones: dict[str, None] = {}
+        self._synced = False
+        self._at = self._wall = 0.0
+        self._seq = 0
+
+    # -- what happened -------------------------------------------------------------------------------------------
+
+    def apply(self, event: Event) -> None:
+        """Takes in one event. Cost: a few µs; a node or a freed pod also asks every parked pod's plugins."""
+        self._at, self._wall = event.at, event.wall
+        match event:
+            case PodChanged(pod=pod):
+                self._pod(pod)
+            case PodGone(uid=uid):
+                self._pod_gone(uid)
+            case Bound(uid=uid, seq=seq):
+                self._bound(uid, seq)
+            case Refused():
+                self._refused(event)
+            case Unknown(uid=uid, seq=seq):
+                self._read(uid, seq, lost=True)
+            case PodRead(uid=uid, seq=seq, pod=answer):
+                self._pod_read(uid, seq, answer)
+            case NodeChanged(node=node):
+                self._node(node)
+            case NodeGone(name=name):
+                self._node_gone(name)
+            case CarbonChanged(grid_zone=grid_zone, value=value):
+                self.carbon.put(grid_zone, value)
+                self._awaited.pop(grid_zone, None)
+            case NamespaceChanged(namespace=namespace):
+                self._namespaces[namespace.name] = namespace
+            case NamespaceGone(name=gone):
+                self._namespaces.pop(gone, None)
+            case Synced():
+                self._synced = True
+            case Tick():
+                pass
+
+    def _pod(self, pod: Pod) -> None:
+        before, after = self.cluster.put_pod(pod)
+        if after is None:
+            self._left(pod.uid, before)
+            return
+        uid = after.uid
+        if after.node_name:
+            self._settled(uid)
+            if before and before.node_name and _shrank(before, after):
+                self._wake(Change("pod-shrunk", pod=before))
+            return
+        if uid in self._bindings:
+            return
+        if not self._ours(after):
+            self._queue.drop(uid)
+        elif uid not in self._queue:
+            self._queue.add(uid, after.spec.priority, self._at)
+            self._outbox.append(PodDetected(uid, after.namespace, after.name))
+        elif before is not None and (before.spec != after.spec or before.refusal != after.refusal):
+            self._queue.touch(uid, self._at)
+        if uid in self._queue and (before is None or before.annotations != after.annotations):
+            self._check_annotations(after)
+
+    def _ours(self, pod: Pod) -> bool:
+        return pod.scheduler_name in self._settings.scheduler_names and not (pod.gated or pod.terminating)
+
+    def _check_annotations(self, pod: Pod) -> None:
+        for key, value in pod.annotations:
+            if key == _PLACEMENT and value not in _POLICIES:
+                text = f"{_PLACEMENT}: got {value[:64]!r}, expected one of {', '.join(_POLICIES)}; ignored"
+                self._outbox.append(
+                    PodWarning(pod.uid, pod.namespace, pod.name, "InvalidAnnotation", text, pod.scheduler_name)
+                )
+
+    def _pod_gone(self, uid: PodUid) -> None:
+        self._left(uid, self.cluster.drop_pod(uid))
+
+    def _left(self, uid: PodUid, before: Pod | None) -> None:
+        """A pod finished or was deleted: whatever it took is free."""
+        binding = self._bindings.get(uid)
+        self._settled(uid)
+        if before is not None and (before.node_name or binding):
+            self._wake(Change("pod-gone", pod=before))
+
+    def _settled(self, uid: PodUid) -> None:
+        self._bindings.pop(uid, None)
+        self._queue.drop(uid)
+
+    def _node(self, node: Node) -> None:
+        old_zone = self.cluster.zones.get(node.name)
+        before = self.cluster.put_node(node)
+        zone = self.cluster.zones[node.name]
+        if zone.problem is not None and zone.problem.text not in self._unknown_zones:
+            self._unknown_zones[zone.problem.text] = None
+            self._outbox.append(ZoneNotKnown(node.name, zone.problem.text, zone.where, zone.problem.nearest))
+        self._count_zone(old_zone.grid_zone if old_zone else None, -1)
+        self._count_zone(zone.grid_zone, 1)
+        if before != node:
+            self._wake(Change("node", node_before=before, node=node))
+
+    def _node_gone(self, name: NodeName) -> None:
+        zone = self.cluster.zones.get(name)
+        if zone is not None:
+            self.cluster.drop_node(name)
+            self._count_zone(zone.grid_zone, -1)
+
+    def _count_zone(self, grid_zone: GridZone | None, by: int) -> None:
+        """Keeps the grid zones in use. A zone never heard of holds decisions for its first answer (design 3.6)."""
+        if grid_zone is None:
+            return
+        count = self._zone_nodes.get(grid_zone, 0) + by
+        if count:
+            self._zone_nodes[grid_zone] = count
+        else:
+            del self._zone_nodes[grid_zone]
+        if count == 0 or (count == 1 and by == 1):
+            self._outbox = [effect for effect in self._outbox if not isinstance(effect, ZonesInUse)]
+            self._outbox.append(ZonesInUse(tuple(sorted(self._zone_nodes))))
+            if count and not self.carbon.answered(grid_zone):
+                self._awaited[grid_zone] = self._at + self._settings.first_data_wait_s
+
+    # -- answers to Bindings ---------------------------------------------------------------------------------------
+
+    def _bound(self, uid: PodUid, seq: int) -> None:
+        """The echo will end the assumption; until then the pod stays charged to its node."""
+        binding = self._bindings.get(uid)
+        if binding is not None and binding.effect.decision.seq == seq:
+            binding.reading = binding.lost = False
+
+    def _refused(self, event: Refused) -> None:
+        binding = self._bindings.get(event.uid)
+        if binding is None or binding.effect.decision.seq != event.seq:
+            return
+        if event.code in (404, 409):
+            self._read(event.uid, event.seq, lost=False)
+        else:
+            self._give_up(event.uid, event.message)
+
+    def _read(self, uid: PodUid, seq: int, *, lost: bool) -> None:
+        binding = self._bindings.get(uid)
+        if binding is not None and binding.effect.decision.seq == seq and not binding.reading:
+            binding.reading = True
+            binding.lost = lost
+            self._outbox.append(ReadPod(uid, binding.effect.namespace, binding.effect.name, seq))
+
+    def _pod_read(self, uid: PodUid, seq: int, answer: Pod | None) -> None:
+        binding = self._bindings.get(uid)
+        if binding is None or binding.effect.decision.seq != seq or not binding.reading:
+            return
+        binding.reading = False
+        if answer is None or answer.uid != uid:
+            self._pod_gone(uid)
+            return
+        self._pod(answer)
+        pod = self.cluster.pods.get(uid)
+        if pod is None or pod.node_name:
+            return
+        if binding.lost and self._ours(pod) and self._still_fits(pod, binding.effect.node):
+            self._outbox.append(binding.effect)
+        else:
+            self._give_up(uid, "the API server refused the binding, and the pod is not bound")
+
+    def _still_fits(self, pod: Pod, node: NodeName) -> bool:
+        """Whether the assumed pod could be assumed on its node again, as things are now."""
+        slot = self.cluster.snap.slot_of.get(node)
+        if slot is None:
+            return False
+        self.cluster.forget(pod.uid)
+        fits = bool(self._framework.judge(pod).feasible[slot])
+        self.cluster.assume(pod.uid, node)
+        return fits
+
+    def _give_up(self, uid: PodUid, why: str) -> None:
+        """The Binding was certainly not carried out: the room is free again, the pod is tried again after a backoff."""
+        del self._bindings[uid]
+        self.cluster.forget(uid)
+        pod = self.cluster.pods[uid]
+        if self._ours(pod):
+            self._queue.retry(uid, self._at)
+            self._say(pod, "SchedulerError", f"binding rejected: {why}")
+        else:
+            self._queue.drop(uid)
+        self._wake(Change("pod-gone", pod=pod))
+
+    # -- what to do --------------------------------------------------------------------------------------------------
+
+    def decide(self, at: float, limit: int) -> list[Effect]:
+        """Effects that are due, and those of up to `limit` attempts. Cost: O(nodes) vector operations an attempt."""
+        self._wall += max(at - self._at, 0.0)
+        self._at = max(at, self._at)
+        if self._ready():
+            for _ in range(limit):
+                uid = self._queue.pop(self._at)
+                if uid is None:
+                    break
+                self._attempt(self.cluster.pods[uid])
+        effects, self._outbox = self._outbox, []
+        return effects
+
+    def next_at(self) -> float | None:
+        """The monotonic time from which `decide` may have something to do without a further event; None: never.
+
+        -inf means at once.
+        """
+        if self._outbox:
+            return float("-inf")
+        if not self._synced:
+            return None
+        due = self._queue.next_at()
+        if due is not None and self._awaited:
+            due = max(due, min(self._awaited.values()))
+        return due
+
+    def counts(self) -> dict[Place, int]:
+        """How many pods of ours are active, backing off, unschedulable, being bound."""
+        return self._queue.counts()
+
+    def _ready(self) -> bool:
+        """Whether decisions may be made: lists complete, and no zone's first answer still awaited."""
+        if self._awaited:
+            self._awaited = {zone: until for zone, until in self._awaited.items() if until > self._at}
+        return self._synced and not self._awaited
+
+    def _attempt(self, pod: Pod) -> None:
+        uid = pod.uid
+        if pod.refusal:
+            self._queue.park(uid, self._at, ())
+            self._say(pod, "SchedulerError", pod.refusal)
+            return
+        verdict = self._framework.judge(pod)
+        if verdict.failed:
+            self._queue.retry(uid, self._at)
+            self._say(pod, "SchedulerError", verdict.failed)
+            return
+        slots = np.flatnonzero(verdict.feasible)
+        if not len(slots):
+            self._queue.park(uid, self._at, verdict.rejecting)
+            self._say(pod, "Unschedulable", verdict.message())
+            return
+        decision = self._decide(pod, verdict, slots)
+        self.cluster.assume(uid, decision.node)
+        effect = Bind(
+            uid,
+            pod.namespace,
+            pod.name,
+            decision.node,
+            decision,
+            annotations_b=pod.annotations_b,
+            attempts=self._queue.attempts(uid),
+            waited_s=self._at - self._queue.first_at(uid),
+            scheduler_name=pod.scheduler_name,
+        )
+        self._bindings[uid] = _Binding(effect)
+        self._outbox.append(effect)
+
+    def _decide(self, pod: Pod, verdict: Verdict, slots: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Decision:
+        snap = self.cluster.snap
+        policy = self._policy(pod)
+        intensity = self.carbon.intensity_g_per_kwh()[slots]
+        taken, blind = choose(
+            policy,
+            self._settings.placement,
+            verdict.totals(slots),
+            self.carbon.cost_g()[slots],
+            snap.hash64[slots],
+            name_hash(pod.uid),
+        )
+        node, other = snap.nodes[int(slots[taken])], snap.nodes[int(slots[blind])]
+        assert node is not None
+        assert other is not None
+        mine, theirs = _number(intensity[taken]), _number(intensity[blind])
+        value = self.carbon.value(self.cluster.zones[node.name].grid_zone)
+        at_us = int(self._wall * 1e6)
+        self._seq = max(self._seq + 1, at_us)
+        return Decision(
+            seq=self._seq,
+            at_us=at_us,
+            node=node.name,
+            grid_zone=self.cluster.zones[node.name].grid_zone,
+            intensity_g_per_kwh=mine,
+            cleanest_g_per_kwh=_number(np.fmin.reduce(intensity)),
+            quality=value.quality if value else None,
+            source=value.source if value else None,
+            feasible=len(slots),
+            policy=policy,
+            blind=other.name,
+            saved_g_per_kwh=None if mine is None or theirs is None else theirs - mine,
+            blind_g_per_kwh=theirs,
+            blind_grid_zone=self.cluster.zones[other.name].grid_zone,
+        )
+
+    def _policy(self, pod: Pod) -> Policy:
+        """The pod's annotation, else its namespace's, else the configuration's; an unknown word counts as none."""
+        namespace = self._namespaces.get(pod.namespace)
+        for given in (pod.annotations, namespace.annotations if namespace else ()):
+            word = next((value for key, value in given if key == _PLACEMENT), None)
+            for policy in _POLICIES:
+                if word == policy:
+                    return policy
+        return self._settings.placement.policy
+
+    # -- what changed for the pods that wait --------------------------------------------------------------------------
+
+    def _wake(self, change: Change) -> None:
+        self._queue.wake(self._at, lambda uid, by: not by or self._framework.wakes(self.cluster.pods[uid], by, change))
+
+    def _say(self, pod: Pod, reason: str, message: str) -> None:
+        new = self._queue.says(pod.uid, f"{reason}: {message}") and pod.scheduled_message != f"{reason}: {message}"
+        self._outbox.append(
+            Unschedulable(
+                pod.uid,
+                pod.namespace,
+                pod.name,
+                "Unschedulable" if reason == "Unschedulable" else "SchedulerError",
+                message,
+                patch=new,
+                scheduler_name=pod.scheduler_name,
+            )
+        )
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _shrank(before: Pod, after: Pod) -> bool:
+    """Whether an in-place resize freed something."""
+    old, new = before.charge or before.spec.requests, after.charge or after.spec.requests
+    if old == new:
+        return False
+    fixed = ((old.cpu_m, new.cpu_m), (old.memory_b, new.memory_b), (old.ephemeral_storage_b, new.ephemeral_storage_b))
+    scalars = dict(new.scalars)
+    return any(a > b for a, b in fixed) or any(amount > scalars.get(name, 0) for name, amount in old.scalars)
