@@ -1,18 +1,34 @@
 #!/usr/bin/env bash
 # Builds the control plane that the integration tests and `carbon-scheduler demo --real` run on: etcd, kube-apiserver,
 # kube-controller-manager, kube-scheduler, kubectl, kwok and kubeconform, from the Go module proxy, pinned by go.sum.
-# A binary is built again only when its module's go.mod or go.sum changed. Usage: build.sh [TARGET_DIR]
+# A binary is built again only when its module's go.mod or go.sum changed. Usage: build.sh [TARGET_DIR], or
+# build.sh --check, which builds nothing and says whether it could.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+
+export GOTOOLCHAIN=local # never fetch another Go behind the user's back
+if ! command -v go >/dev/null; then
+  echo "control plane: no 'go' on PATH; it is built with Go 1.26 or newer (https://go.dev/dl)" >&2
+  exit 2
+fi
+go=$(cd / && go env GOVERSION)
+if ! [[ $go =~ ^go([0-9]+)\.([0-9]+) ]] || ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] < 1026)); then
+  echo "control plane: $(command -v go) is $go; it is built with Go 1.26 or newer (https://go.dev/dl)" >&2
+  exit 2
+fi
+[ "${1:-}" != --check ] || exit 0
+
 out=${1:-$here/../../.cache/control-plane/bin}
-mkdir -p "$out"; out=$(cd "$out" && pwd)
-command -v go >/dev/null || { echo "build.sh: no 'go' on PATH; install Go 1.26 or newer (https://go.dev/dl)" >&2; exit 2; }
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+exec 9>"$out/.lock"
+flock 9 # two builds at once would only take turns at starving each other
 export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath"
 
 build() { # build MODULE_DIR PACKAGE BINARY [LDFLAGS]
   local stamp="$out/.$3.stamp" want
   want=$(cat "$here/$1/go.mod" "$here/$1/go.sum" | sha256sum | cut -d' ' -f1)
-  if [ -x "$out/$3" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then echo "control plane: $3 is up to date" >&2; return; fi
+  if [ -x "$out/$3" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then return; fi
   echo "control plane: building $3 ..." >&2
   (cd "$here/$1" && go build -ldflags "-s -w ${4:-}" -o "$out/$3.new" "$2")
   mv "$out/$3.new" "$out/$3"; echo "$want" > "$stamp"
