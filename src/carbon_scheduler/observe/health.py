@@ -50,9 +50,8 @@ class HealthServer:
         self._now = now
         self._rendered: dict[str, tuple[float, bytes, str]] = {}
         app = web.Application(client_max_size=1, middlewares=[_close_after])
-        app.router.add_get("/livez", lambda request: _answer(request, "livez", live))
-        app.router.add_get("/healthz", lambda request: _answer(request, "healthz", live))
-        app.router.add_get("/readyz", lambda request: _answer(request, "readyz", ready))
+        for name, checks in {"livez": live, "healthz": live, "readyz": ready}.items():
+            app.router.add_get(f"/{name}", _answering(name, checks))
         app.router.add_get("/metrics", self._serve_metrics)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, max_line_size=4096, max_field_size=4096, lingering_time=0
@@ -102,15 +101,19 @@ class HealthServer:
         return web.Response(body=body, headers={**_TEXT, "Content-Type": content_type})
 
 
-async def _answer(request: web.Request, name: str, checks: Mapping[str, Callable[[], str | None]]) -> web.Response:
+def _answering(name: str, checks: Mapping[str, Callable[[], str | None]]) -> Handler:
     """In kube-apiserver's form: `ok`, or a line per check when one fails or `?verbose` asks for it."""
-    reasons = {check: ask() for check, ask in checks.items()}
-    well = all(reason is None for reason in reasons.values())
-    if well and "verbose" not in request.query:
-        return web.Response(text="ok", headers=_TEXT)
-    lines = [f"[+]{check} ok" if why is None else f"[-]{check} failed: {why}" for check, why in reasons.items()]
-    lines.append(f"{name} check {'passed' if well else 'failed'}")
-    return web.Response(status=200 if well else 503, text="\n".join(lines) + "\n", headers=_TEXT)
+
+    async def answer(request: web.Request) -> web.Response:
+        reasons = {check: ask() for check, ask in checks.items()}
+        well = all(reason is None for reason in reasons.values())
+        if well and "verbose" not in request.query:
+            return web.Response(text="ok", headers=_TEXT)
+        lines = [f"[+]{check} ok" if why is None else f"[-]{check} failed: {why}" for check, why in reasons.items()]
+        lines.append(f"{name} check {'passed' if well else 'failed'}")
+        return web.Response(status=200 if well else 503, text="\n".join(lines) + "\n", headers=_TEXT)
+
+    return answer
 
 
 @web.middleware

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Final
 from urllib.parse import quote
-
-import msgspec
 
 MASK: Final = "[redacted]"
 FOREIGN_CHARS: Final = 256
@@ -33,7 +32,8 @@ class Redactor:
         derived = {
             quote(secret, safe=""),
             base64.b64encode(secret.encode("utf-8", "surrogatepass")).decode().rstrip("="),
-            msgspec.json.encode(secret.encode("utf-8", "backslashreplace").decode()).decode()[1:-1],
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
             repr(secret)[1:-1],
         }
         forms = {*self._forms, secret, *(form for form in derived if len(form) >= 4)}
