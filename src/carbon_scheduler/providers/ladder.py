@@ -7,10 +7,12 @@ static average; the operator's default; none.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from carbon_scheduler.core.carbon import CarbonValue, Signal
+from carbon_scheduler.core.carbon import CarbonValue
 from carbon_scheduler.core.model import GridZone
+from carbon_scheduler.core.settings import Signal
 from carbon_scheduler.providers.source import Point, Rejected, Series
 from carbon_scheduler.units import S_PER_HOUR
 
@@ -190,7 +192,7 @@ def _jumps(g_per_kwh: float, before_g_per_kwh: float) -> bool:
 def _ageing(age_s: float) -> float:
     """Standard deviation of the last value as a fraction, by its age: linear between the measured ages."""
     age_h = age_s / S_PER_HOUR
-    for (left_h, left), (right_h, right) in zip(_AGE_MAE, _AGE_MAE[1:], strict=False):
+    for (left_h, left), (right_h, right) in pairwise(_AGE_MAE):
         if age_h <= right_h:
             return _SIGMA_PER_MAE * (left + (right - left) * (age_h - left_h) / (right_h - left_h))
     return _SIGMA_PER_MAE * _AGE_MAE[-1][1]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from carbon_scheduler.core.carbon import Quality, Signal
+from carbon_scheduler.core.carbon import Quality
 from carbon_scheduler.core.model import GridZone, Struct
+from carbon_scheduler.core.settings import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,8 @@ Reason = Literal[
 class Point(Struct, frozen=True):
     """The intensity of one hour. `hour_s` is its start; `g_per_kwh` is finite and within 0..1500.
 
-    `quality` is measured or estimated, in a forecast forecast, without a source static. `method` is the source's own word for how it
-    estimated, for people: an open set.
+    `quality` is measured or estimated; forecast in a forecast; static when there is no source. `method` is the source's own
+    word for how it estimated, for people: an open set.
     """
 
     hour_s: float
@@ -70,6 +71,12 @@ class Provider(Protocol):
 
     @property
     def signal(self) -> Signal: ...
+
+    def unusable(self) -> str | None:
+        """None when it can be asked, else why not and what to do (no key). Cheap: may be called every few seconds."""
+
+    def credential_version(self) -> int:
+        """Changes when the key has changed: refusals from before are then worth nothing."""
 
     async def latest(self, grid_zone: GridZone) -> Series: ...
 
