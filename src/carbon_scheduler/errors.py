@@ -6,6 +6,7 @@ CarbonSchedulerError
 ├── ClusterError             the API server
 │   ├── ApiStatusError       it answered with a failure status
 │   └── ApiUnreachable       it did not answer: refused, cut, timed out
+│       └── AnswerTooLarge   it answered more than we take in
 ├── LeaseLost                leadership ended: stop writing, exit
 └── ProviderError            a source of carbon data
     ├── KeyRejected          the key is wrong (fix it; not retried until it changes)
@@ -65,6 +66,10 @@ class ApiUnreachable(ClusterError):
     def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(message)
         self.sent = sent
+
+
+class AnswerTooLarge(ApiUnreachable):
+    """An answer, or a line of a stream, above our limit. The request was carried out."""
 
 
 class LeaseLost(CarbonSchedulerError):

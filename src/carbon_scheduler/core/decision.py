@@ -80,6 +80,8 @@ class Unschedulable(_Effect, frozen=True):
     message: str
     patch: bool
     scheduler_name: str = "carbon-aware-scheduler"
+    generation: int = 0
+    """`Pod.generation`, for the condition's observedGeneration; 0 leaves that out."""
 
 
 class PodWarning(_Effect, frozen=True):

@@ -124,6 +124,8 @@ class Pod(Struct, frozen=True):
     """`reason: message` of the pod's PodScheduled=False condition as the API server has it, "" without one."""
     refusal: str = ""
     resource_version: str = ""
+    generation: int = 0
+    """metadata.generation, for the condition's observedGeneration."""
 
     @property
     def key(self) -> str:

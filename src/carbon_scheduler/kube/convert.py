@@ -1,0 +1,249 @@
+"""The API's objects as the core's: defaults applied, quantities in integers, equal shapes one object.
+
+Nothing here raises for what an object holds. A pod of which a part cannot be read becomes a pod with a `refusal`: it is not
+scheduled, and says why; on a node it still counts.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from carbon_scheduler.core import model
+from carbon_scheduler.core.model import NodeName, PodUid
+from carbon_scheduler.kube import resources, wire
+from carbon_scheduler.units import LABEL_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_ANNOTATION_B = 4096
+MAX_LABELS = 1000
+"""More are cut off (in the order of their keys) and the pod refused: real objects have a few dozen."""
+MAX_TERMS = 1000
+"""Tolerations, ports, selector terms and their expressions, each."""
+MAX_REFUSAL = 512
+FINISHED = ("Succeeded", "Failed")
+
+T = TypeVar("T")
+
+
+class Interner:
+    """Keeps one object of equal ones, for the last `limit` different ones. Cost: a hash and a look-up."""
+
+    def __init__(self, limit: int = 20_000) -> None:
+        self._limit = limit
+        self._known: dict[object, object] = {}
+
+    def __call__(self, value: T) -> T:
+        known = self._known
+        if (found := known.get(value)) is not None:
+            return found  # type: ignore[return-value]  # equal values of these types are of one type
+        if len(known) >= self._limit:
+            del known[next(iter(known))]
+        known[value] = value
+        return value
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+class Converter:
+    """Turns wire objects into the core's. One per process: it holds the interned shapes."""
+
+    def __init__(self) -> None:
+        self._shapes = Interner()
+        self._parts = Interner()
+
+    def pod(self, found: wire.Pod) -> model.Pod:
+        """The pod. Cost: 10 to 20 us for a usual one."""
+        meta = found.metadata or wire.Meta()
+        spec = found.spec or wire.PodSpec()
+        status = found.status or wire.PodStatus()
+        namespace = meta.namespace or "default"
+        refusal = _Refusal(found.problem)
+        reader = resources.Reader(unreadable_as=resources.UNREADABLE_ON_NODE)
+        read = resources.PodResources(spec, reader)
+        requests = self._parts(read.pending())
+        refusal.add(reader.problem)
+        charge = read.assigned(status, reader)
+        if found.problem is not None and spec.node_name:
+            charge = resources.everything()
+        shape = self._shapes(
+            model.PodSpec(
+                namespace=namespace,
+                labels=self._labels(meta.labels, refusal),
+                requests=requests,
+                tolerations=self._tolerations(spec.tolerations, refusal),
+                node_selector=self._parts(tuple(sorted(_words(spec.node_selector).items()))),
+                required_affinity=self._required(spec.affinity, refusal),
+                preferred_affinity=self._preferred(spec.affinity, refusal),
+                host_ports=self._parts(_host_ports(spec, refusal)),
+                priority=spec.priority or 0,
+            )
+        )
+        kept, size_b = _annotations(meta.annotations)
+        return model.Pod(
+            uid=PodUid(meta.uid or f"{namespace}/{meta.name}"),
+            namespace=namespace,
+            name=meta.name or "",
+            spec=shape,
+            scheduler_name=spec.scheduler_name or "default-scheduler",
+            node_name=NodeName(spec.node_name) if spec.node_name else None,
+            nominated_node_name=NodeName(status.nominated_node_name) if status.nominated_node_name else None,
+            finished=status.phase in FINISHED,
+            terminating=meta.deletion_timestamp is not None,
+            gated=bool(spec.scheduling_gates),
+            created_s=_time_s(meta.creation_timestamp),
+            charge=None if charge == requests else self._parts(charge),
+            annotations=kept,
+            annotations_b=size_b,
+            scheduled_message=_scheduled_message(status),
+            refusal=refusal.text,
+            resource_version=meta.resource_version or "",
+            generation=meta.generation or 0,
+        )
+
+    def node(self, found: wire.Node) -> model.Node:
+        """The node. What it offers in a resource that cannot be read is 0; a node that cannot be read at all takes no pods."""
+        meta = found.metadata or wire.Meta()
+        spec = found.spec or wire.NodeSpec()
+        status = found.status or wire.NodeStatus()
+        taints = tuple(
+            model.Taint(taint.key or "", taint.value or "", taint.effect or "") for taint in spec.taints or () if taint
+        )
+        return model.Node(
+            name=NodeName(meta.name or ""),
+            labels=_words(meta.labels),
+            taints=self._parts(taints),
+            unschedulable=bool(spec.unschedulable) or found.problem is not None,
+            allocatable=resources.allocatable(status.allocatable, resources.Reader(unreadable_as=0)),
+            provider_id=spec.provider_id or "",
+            uid=meta.uid or "",
+        )
+
+    def namespace(self, found: wire.Namespace) -> model.Namespace:
+        meta = found.metadata or wire.Meta()
+        return model.Namespace(meta.name or "", _words(meta.labels), _annotations(meta.annotations)[0])
+
+    def _labels(self, found: wire.Words | None, refusal: _Refusal) -> tuple[tuple[str, str], ...]:
+        words = sorted(_words(found).items())
+        if len(words) > MAX_LABELS:
+            refusal.add(f"metadata.labels: got {len(words)}, expected at most {MAX_LABELS}")
+            words = words[:MAX_LABELS]
+        return self._parts(tuple(words))
+
+    def _tolerations(
+        self, found: list[wire.Toleration | None] | None, refusal: _Refusal
+    ) -> tuple[model.Toleration, ...]:
+        return self._parts(
+            tuple(
+                model.Toleration(t.key or "", t.operator or "Equal", t.value or "", t.effect or "")
+                for t in refusal.bounded(found, "spec.tolerations")
+            )
+        )
+
+    def _required(self, affinity: wire.Affinity | None, refusal: _Refusal) -> tuple[model.NodeSelectorTerm, ...] | None:
+        if affinity is None or affinity.node_affinity is None or affinity.node_affinity.required is None:
+            return None
+        terms = refusal.bounded(affinity.node_affinity.required.node_selector_terms, "required node affinity")
+        return self._parts(tuple(_term(term, refusal) for term in terms))
+
+    def _preferred(self, affinity: wire.Affinity | None, refusal: _Refusal) -> tuple[model.PreferredTerm, ...]:
+        if affinity is None or affinity.node_affinity is None:
+            return ()
+        terms = refusal.bounded(affinity.node_affinity.preferred, "preferred node affinity")
+        return self._parts(
+            tuple(
+                model.PreferredTerm(max(-(2**31), min(t.weight or 0, 2**31 - 1)), _term(t.preference, refusal))
+                for t in terms
+            )
+        )
+
+
+class _Refusal:
+    """The first reason why a pod cannot be scheduled, "" without one."""
+
+    def __init__(self, problem: str | None) -> None:
+        self.text = ""
+        self.add(problem or "")
+
+    def add(self, problem: str) -> None:
+        if problem and not self.text:
+            self.text = f"cannot read the pod: {problem}"[:MAX_REFUSAL]
+
+    def bounded(self, found: list[T | None] | None, where: str) -> Iterable[T]:
+        if found is None:
+            return ()
+        if len(found) > MAX_TERMS:
+            self.add(f"{where}: got {len(found)}, expected at most {MAX_TERMS}")
+            found = found[:MAX_TERMS]
+        return [part for part in found if part is not None]
+
+
+def _term(found: wire.NodeSelectorTerm | None, refusal: _Refusal) -> model.NodeSelectorTerm:
+    if found is None:
+        return model.NodeSelectorTerm()
+    return model.NodeSelectorTerm(
+        _requirements(refusal.bounded(found.match_expressions, "matchExpressions")),
+        _requirements(refusal.bounded(found.match_fields, "matchFields")),
+    )
+
+
+def _requirements(found: Iterable[wire.Requirement]) -> tuple[model.Requirement, ...]:
+    return tuple(
+        model.Requirement(r.key or "", r.operator or "", tuple(value or "" for value in r.values or ())) for r in found
+    )
+
+
+def _host_ports(spec: wire.PodSpec, refusal: _Refusal) -> tuple[model.HostPort, ...]:
+    """Of containers and sidecars (GetHostPorts, pkg/scheduler/util/utils.go v1.36.3), each once."""
+    ports: dict[model.HostPort, None] = {}
+    sidecars = [c for c in spec.init_containers or () if c is not None and c.restart_policy == "Always"]
+    for container in (*sidecars, *(spec.containers or ())):
+        for port in refusal.bounded(container.ports, "ports") if container is not None else ():
+            if port.host_port and 0 < port.host_port <= 65535:
+                ports[model.HostPort(port.host_ip or "0.0.0.0", port.protocol or "TCP", port.host_port)] = None
+            elif port.host_port:
+                refusal.add(f"hostPort: got {port.host_port}, expected 1 to 65535")
+    return tuple(ports)
+
+
+def _annotations(found: wire.Words | None) -> tuple[tuple[tuple[str, str], ...], int]:
+    """(those of ours, the size of all in bytes)."""
+    if not found:
+        return (), 0
+    size_b = sum(_size_b(key) + _size_b(value or "") for key, value in found.items())
+    ours = sorted((key, _cut(value or "")) for key, value in found.items() if key.startswith(LABEL_PREFIX))
+    return tuple(ours[:MAX_LABELS]), size_b
+
+
+def _size_b(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _cut(text: str) -> str:
+    if len(text) * 4 <= MAX_ANNOTATION_B or _size_b(text) <= MAX_ANNOTATION_B:
+        return text
+    return text.encode()[:MAX_ANNOTATION_B].decode(errors="ignore")
+
+
+def _words(found: Mapping[str, str | None] | None) -> dict[str, str]:
+    return {key: value or "" for key, value in found.items()} if found else {}
+
+
+def _scheduled_message(status: wire.PodStatus) -> str:
+    for condition in status.conditions or ():
+        if condition is not None and condition.type == "PodScheduled" and condition.status == "False":
+            return f"{condition.reason or ''}: {condition.message or ''}"
+    return ""
+
+
+def _time_s(text: str | None) -> float:
+    """Unix time of an RFC 3339 text, 0.0 without a readable one."""
+    if not text:
+        return 0.0
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0

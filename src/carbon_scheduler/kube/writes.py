@@ -1,0 +1,192 @@
+"""The writes of a decision: the Binding, the PodScheduled condition, and the read that settles a lost answer."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from carbon_scheduler.core.events import Bound, Refused, Unknown
+from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, ClusterError
+from carbon_scheduler.kube import wire
+from carbon_scheduler.kube.client import STRATEGIC_MERGE, segment
+from carbon_scheduler.kube.clock import Backoff
+from carbon_scheduler.kube.convert import Converter
+from carbon_scheduler.units import LABEL_PREFIX
+
+if TYPE_CHECKING:
+    from carbon_scheduler.core import decision, model
+    from carbon_scheduler.core.model import PodUid
+    from carbon_scheduler.kube.client import ApiClient
+
+_log = logging.getLogger(__name__)
+
+MAX_ANNOTATIONS_B = 262_144
+"""TotalAnnotationSizeLimitB (apimachinery validation). The API server does not check it on a Binding, and a pod above it can
+never be updated again."""
+CONDITION_TRIES = 4
+REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class BindAnswer:
+    """How a Binding ended. `code` is the HTTP status, 0 when the request never reached the server or its answer was lost."""
+
+    outcome: Literal["bound", "refused", "unknown"]
+    code: int = 0
+    message: str = ""
+
+    def event(self, effect: decision.Bind, at: float, wall: float) -> Bound | Refused | Unknown:
+        """The same as an event for the core."""
+        if self.outcome == "bound":
+            return Bound(at, wall, effect.uid, effect.node, effect.decision.seq)
+        if self.outcome == "refused":
+            return Refused(at, wall, effect.uid, effect.node, effect.decision.seq, self.code, self.message)
+        return Unknown(at, wall, effect.uid, effect.node, effect.decision.seq)
+
+
+class Writer:
+    """Carries out effects. Nothing here raises a ClusterError: every outcome is an answer."""
+
+    def __init__(self, client: ApiClient, converter: Converter | None = None) -> None:
+        self._client = client
+        self._converter = converter or Converter()
+        self._conditioned: dict[PodUid, None] = {}
+
+    async def bind(self, effect: decision.Bind) -> BindAnswer:
+        """POSTs the Binding once. Whatever the body of a 2xx answer says (it is a Status without target): it is bound.
+
+        A 5xx may have been carried out (a timeout of etcd's, for one): unknown, like a lost answer. A 429 is waited out.
+        """
+        try:
+            await self._client.request("POST", f"{_pod(effect.namespace, effect.name)}/binding", body=binding(effect))
+        except ApiStatusError as error:
+            return BindAnswer("unknown" if error.code >= 500 else "refused", error.code, str(error))
+        except ApiUnreachable as error:
+            return BindAnswer("unknown" if error.sent else "refused", 0, str(error))
+        return BindAnswer("bound", 201)
+
+    async def read_pod(self, namespace: str, name: str, uid: PodUid) -> model.Pod | None:
+        """The pod as the API server has it now; None when it is gone or its name belongs to another. Asks until it knows."""
+        backoff = Backoff(self._client.chance, base_s=0.1, cap_s=5.0)
+        while True:
+            try:
+                found = wire.PODS.one(await self._client.request("GET", _pod(namespace, name)))
+            except ApiStatusError as error:
+                if error.code == 404:
+                    return None
+                problem = str(error)
+            except ClusterError as error:
+                problem = str(error)
+            except ValueError as error:
+                problem = f"GET {_pod(namespace, name)}: {error}"
+            else:
+                pod = self._converter.pod(found)
+                return pod if pod.uid == uid else None
+            if backoff.failures == 0:
+                _log.warning("%s; asking on", problem)
+            await self._client.clock.sleep(backoff.next_s())
+
+    async def condition(self, effect: decision.Unschedulable) -> bool:
+        """Writes PodScheduled=False when the effect asks for it. Returns whether the API server has it.
+
+        Retried on 409, 429, 5xx and without an answer, four times in all; the next attempt at the pod writes it again.
+        """
+        if not effect.patch:
+            return True
+        path = f"{_pod(effect.namespace, effect.name)}/status"
+        body = self._condition(effect)
+        backoff = Backoff(self._client.chance, base_s=0.1, cap_s=2.0)
+        for attempt in range(1, CONDITION_TRIES + 1):
+            try:
+                await self._client.request("PATCH", path, body=body, content_type=STRATEGIC_MERGE)
+            except ClusterError as error:
+                if isinstance(error, ApiStatusError) and error.code != 409 and error.code < 500:
+                    if error.code != 404:  # gone meanwhile is no problem
+                        _log.warning("%s", error)
+                    return False
+                if attempt == CONDITION_TRIES:
+                    _log.warning("%s; given up after %d tries", error, attempt)
+                    return False
+                await self._client.clock.sleep(backoff.next_s())
+            else:
+                self._remember(effect.uid)
+                return True
+        return False
+
+    def _condition(self, effect: decision.Unschedulable) -> bytes:
+        condition: dict[str, object] = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": effect.reason,
+            "message": effect.message,
+        }
+        if effect.generation:
+            condition["observedGeneration"] = effect.generation
+        if effect.uid not in self._conditioned:
+            # The time of the transition, not of each new message; after a restart of ours it is set once more.
+            condition["lastTransitionTime"] = _rfc3339_s(self._client.clock.wall())
+        # The uid makes this patch fail on another pod of the same name.
+        return msgspec.json.encode({"metadata": {"uid": effect.uid}, "status": {"conditions": [condition]}})
+
+    def _remember(self, uid: PodUid) -> None:
+        if len(self._conditioned) >= REMEMBERED:
+            del self._conditioned[next(iter(self._conditioned))]
+        self._conditioned[uid] = None
+
+
+def binding(effect: decision.Bind) -> bytes:
+    """The body of a Binding: uid as precondition, and the decision as annotations where they fit."""
+    metadata: dict[str, object] = {"name": effect.name, "namespace": effect.namespace, "uid": effect.uid}
+    ours = decision_annotations(effect.decision)
+    size_b = sum(len(key.encode()) + len(value.encode()) for key, value in ours.items())
+    if effect.annotations_b + size_b <= MAX_ANNOTATIONS_B:
+        metadata["annotations"] = ours
+    return msgspec.json.encode(
+        {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": metadata,
+            "target": {"apiVersion": "v1", "kind": "Node", "name": effect.node},
+        }
+    )
+
+
+def decision_annotations(made: decision.Decision) -> dict[str, str]:
+    """What a Binding writes on its pod (design section 8). The plain ones are left out without a value."""
+    record = {
+        "seq": made.seq,
+        "at": _rfc3339_us(made.at_us),
+        "node": made.node,
+        "grid_zone": made.grid_zone,
+        "intensity_g_per_kwh": made.intensity_g_per_kwh,
+        "cleanest_g_per_kwh": made.cleanest_g_per_kwh,
+        "quality": made.quality,
+        "source": made.source,
+        "feasible": made.feasible,
+        "policy": made.policy,
+        "blind": made.blind,
+        "saved_g_per_kwh": made.saved_g_per_kwh,
+    }
+    written = {LABEL_PREFIX + "decision": msgspec.json.encode(record).decode()}
+    if made.grid_zone is not None:
+        written[LABEL_PREFIX + "grid-zone"] = made.grid_zone
+    if made.intensity_g_per_kwh is not None:
+        written[LABEL_PREFIX + "intensity"] = f"{made.intensity_g_per_kwh:.2f}"
+    return written
+
+
+def _pod(namespace: str, name: str) -> str:
+    return f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(name)}"
+
+
+def _rfc3339_us(at_us: int) -> str:
+    seconds, micros = divmod(at_us, 1_000_000)
+    return datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{micros:06d}Z"
+
+
+def _rfc3339_s(at_s: float) -> str:
+    return datetime.fromtimestamp(int(at_s), tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
