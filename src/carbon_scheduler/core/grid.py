@@ -60,13 +60,15 @@ class StaticAverage(Struct, frozen=True):
 
 
 class Zone(Struct, frozen=True):
-    """What is known of one grid zone. `sub_zones` is not empty for a country that is also served in parts."""
+    """What is known of one grid zone. `sub_zones` is not empty for a country that is also served in parts;
+    `timezone` is an IANA name."""
 
     grid_zone: GridZone
     name: str
     country: str
     average: StaticAverage
     sub_zones: tuple[GridZone, ...] = ()
+    timezone: str = "UTC"
 
 
 class UnknownGridZone(Struct, frozen=True):

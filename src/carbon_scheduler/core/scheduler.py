@@ -239,17 +239,14 @@ class Scheduler:
             self._outbox.append(ReadPod(uid, binding.effect.namespace, binding.effect.name, seq))
 
     def _pod_read(self, uid: PodUid, seq: int, answer: Pod | None) -> None:
-        binding = self._bindings.get(uid)
-        if binding is None or binding.effect.decision.seq != seq or not binding.reading:
-            return
-        binding.reading = False
         if answer is None or answer.uid != uid:
             self._pod_gone(uid)
             return
         self._pod(answer)
-        pod = self.cluster.pods.get(uid)
-        if pod is None or pod.node_name:
+        binding, pod = self._bindings.get(uid), self.cluster.pods.get(uid)
+        if binding is None or pod is None or binding.effect.decision.seq != seq or not binding.reading:
             return
+        binding.reading = False
         if binding.lost and self._ours(pod) and self._still_fits(pod, binding.effect.node):
             self._outbox.append(binding.effect)
         else:

@@ -1,0 +1,247 @@
+"""Whatever happens, in whatever order, lost or repeated: no Binding without room in the state known at that moment.
+
+The test keeps its own, naive book of what the core has been told, in plain sums over dicts, and checks every effect by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carbon_scheduler.core.decision import Bind, ReadPod
+from carbon_scheduler.core.events import (
+    Bound,
+    CarbonChanged,
+    Event,
+    NodeChanged,
+    NodeGone,
+    PodChanged,
+    PodGone,
+    PodRead,
+    Refused,
+    Synced,
+    Tick,
+    Unknown,
+)
+from carbon_scheduler.core.model import GridZone, Node, NodeName, Pod, Taint
+from carbon_scheduler.core.scheduler import Scheduler
+from carbon_scheduler.core.settings import Settings
+from carbon_scheduler.providers.tables import grid_zones
+from tests.builders import OURS, WALL, make_node, make_pod, make_value
+
+NODES = [f"n{i}" for i in range(4)]
+ZONES = ["FR", "PL", "DE", ""]
+
+
+@dataclass
+class Book:
+    """What the core knows, kept naively: from the events given to it and the Bindings that it asked for."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    pods: dict[str, Pod] = field(default_factory=dict)
+    asked: dict[str, Bind] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+
+    def hears(self, event: Event) -> None:
+        match event:
+            case NodeChanged(node=node):
+                self.nodes[node.name] = node
+            case NodeGone(name=name):
+                self.nodes.pop(name, None)
+            case PodChanged(pod=pod):
+                self.hears_pod(pod)
+            case PodGone(uid=uid):
+                self.ends(uid)
+            case PodRead(uid=uid, pod=pod):
+                if pod is None:
+                    self.ends(uid)
+                else:
+                    self.hears_pod(pod)
+
+    def hears_pod(self, pod: Pod) -> None:
+        if pod.uid in self.ended:
+            return
+        if pod.finished:
+            self.ends(pod.uid)
+            return
+        old = self.pods.get(pod.uid)
+        if old and old.node_name and not pod.node_name:
+            pod = msgspec.structs.replace(pod, node_name=old.node_name)
+        if old and old.terminating:
+            pod = msgspec.structs.replace(pod, terminating=True)
+        self.pods[pod.uid] = pod
+        if pod.node_name:
+            self.asked.pop(pod.uid, None)
+
+    def ends(self, uid: str) -> None:
+        self.ended.add(uid)
+        self.pods.pop(uid, None)
+        self.asked.pop(uid, None)
+
+    def load(self, node: str) -> tuple[int, int, int, list[int]]:
+        """Pods, millicores, bytes and host ports on a node: bound ones and asked ones."""
+        here = [p for uid, p in self.pods.items() if (p.node_name or (uid in self.asked and self.asked[uid].node)) == node]
+        requests = [pod.charge or pod.spec.requests for pod in here]
+        ports = [port.port for pod in here for port in pod.spec.host_ports]
+        return len(here), sum(r.cpu_m for r in requests), sum(r.memory_b for r in requests), ports
+
+    def checks(self, bind: Bind) -> None:
+        again = self.asked.get(bind.uid)
+        assert bind.uid not in self.ended, "a pod that is gone"
+        pod = self.pods[bind.uid]
+        assert again is None or again == bind, "a second Binding while the first may still land"
+        assert pod.node_name is None, "a pod that is bound already"
+        assert pod.scheduler_name == OURS
+        assert not (pod.gated or pod.terminating or pod.refusal)
+        node = self.nodes[bind.node]
+        self.asked[bind.uid] = bind
+        count, cpu_m, memory_b, ports = self.load(bind.node)
+        asks = pod.spec.requests
+        assert count <= node.allocatable["pods"], "more pods than the node takes"
+        assert not asks.cpu_m or cpu_m <= node.allocatable["cpu"], "more cpu than the node has"
+        assert not asks.memory_b or memory_b <= node.allocatable["memory"], "more memory than the node has"
+        assert len(set(ports)) == len(ports) or not pod.spec.host_ports, "two pods on one host port"
+        assert not node.unschedulable
+        assert not any(taint.effect != "PreferNoSchedule" for taint in node.taints)
+
+
+pods = st.builds(
+    lambda i, cpu, mem, port, **more: make_pod(
+        f"p{i}", cpu=cpu, memory=mem, ports=(port,) if port else (), uid=f"u{i}", **more
+    ),
+    st.integers(0, 9),
+    st.sampled_from(["", "500m", "1", "2", "3"]),
+    st.sampled_from(["", "1Gi", "6Gi"]),
+    st.sampled_from([0, 0, 80]),
+    node=st.sampled_from([None, None, None, *NODES]),
+    scheduler=st.sampled_from([OURS, OURS, OURS, "default-scheduler"]),
+    gated=st.sampled_from([False, False, False, True]),
+    terminating=st.sampled_from([False, False, False, True]),
+    finished=st.sampled_from([False] * 9 + [True]),
+    priority=st.sampled_from([0, 0, 10]),
+)
+nodes = st.builds(
+    make_node,
+    st.sampled_from(NODES),
+    cpu=st.sampled_from(["2", "4"]),
+    memory=st.sampled_from(["4Gi", "8Gi"]),
+    pods=st.sampled_from([2, 110]),
+    zone=st.sampled_from(ZONES),
+    unschedulable=st.sampled_from([False, False, False, True]),
+    taints=st.sampled_from([(), (), (Taint("t", "", "NoSchedule"),), (Taint("t", "", "PreferNoSchedule"),)]),
+)
+steps = st.one_of(
+    st.tuples(st.just("pod"), pods),
+    st.tuples(st.just("pod"), pods),
+    st.tuples(st.just("node"), nodes),
+    st.tuples(st.just("pod-gone"), st.integers(0, 9)),
+    st.tuples(st.just("node-gone"), st.sampled_from(NODES)),
+    st.tuples(st.just("carbon"), st.tuples(st.sampled_from(ZONES[:3]), st.sampled_from([None, 50.0, 52.0, 700.0]))),
+    st.tuples(st.just("answer"), st.tuples(st.integers(0, 30), st.sampled_from(["bound", "403", "409", "unknown", "echo"]))),
+    st.tuples(st.just("read"), st.tuples(st.integers(0, 30), st.sampled_from(["as asked", "pending", "gone", "elsewhere"]))),
+    st.tuples(st.just("again"), st.integers(0, 200)),
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 1.0, 30.0, 400.0])),
+    st.tuples(st.just("decide"), st.integers(1, 5)),
+)
+
+
+def play(story: list[tuple[str, Any]]) -> list[bytes]:
+    """Runs the steps, checks every Binding, and returns the effects as bytes."""
+    scheduler, book = Scheduler(Settings(), grid_zones()), Book()
+    at = 0.0
+    told: list[Event] = []
+    binds: list[Bind] = []
+    reads: list[ReadPod] = []
+    trace: list[bytes] = []
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        book.hears(event)
+        if isinstance(event, Refused) and event.code not in (404, 409):
+            asked = book.asked.get(event.uid)
+            if asked and asked.decision.seq == event.seq:
+                del book.asked[event.uid]
+        scheduler.apply(event)
+        scheduler.cluster.debug_check()
+
+    def decide(limit: int) -> None:
+        # A read that shows the pod pending ends the assumption before the next Binding of it is checked.
+        for effect in scheduler.decide(at, limit):
+            trace.append(msgspec.json.encode(effect))
+            if isinstance(effect, Bind):
+                book.checks(effect)
+                binds.append(effect)
+            elif isinstance(effect, ReadPod):
+                reads.append(effect)
+            elif type(effect).__name__ == "Unschedulable" and "binding rejected" in effect.message:
+                book.asked.pop(effect.uid, None)
+        scheduler.cluster.debug_check()
+
+    tell(Synced(at, WALL))
+    for what, value in story:
+        now = (at, WALL + at)
+        match what:
+            case "pod":
+                tell(PodChanged(*now, value))
+            case "node":
+                tell(NodeChanged(*now, value))
+            case "pod-gone":
+                tell(PodGone(*now, f"u{value}"))  # type: ignore[arg-type]
+            case "node-gone":
+                tell(NodeGone(*now, NodeName(value)))
+            case "carbon":
+                zone, g = value
+                tell(CarbonChanged(*now, GridZone(zone), None if g is None else make_value(zone, g)))
+            case "answer" if binds:
+                which, answer = value
+                bind = binds[which % len(binds)]
+                whom = (bind.uid, bind.node, bind.decision.seq)
+                if answer == "bound":
+                    tell(Bound(*now, *whom))
+                elif answer == "unknown":
+                    tell(Unknown(*now, *whom))
+                elif answer == "echo" and bind.uid in book.pods:
+                    tell(PodChanged(*now, msgspec.structs.replace(book.pods[bind.uid], node_name=bind.node)))
+                elif answer in ("403", "409"):
+                    tell(Refused(*now, *whom, int(answer), "no"))
+            case "read" if reads:
+                which, answer = value
+                read = reads[which % len(reads)]
+                known = book.pods.get(read.uid)
+                if answer == "gone" or known is None:
+                    tell(PodRead(*now, read.uid, read.seq, None))
+                elif answer == "pending":
+                    tell(PodRead(*now, read.uid, read.seq, known))
+                else:
+                    node = book.asked[read.uid].node if answer == "as asked" and read.uid in book.asked else NODES[0]
+                    tell(PodRead(*now, read.uid, read.seq, msgspec.structs.replace(known, node_name=NodeName(node))))
+            case "again" if told:
+                tell(told[value % len(told)])
+            case "wait":
+                at += value
+                tell(Tick(at, WALL + at))
+            case "decide":
+                decide(value)
+    at += 1000.0
+    decide(100)
+    for uid, pod in book.pods.items():
+        pending = pod.scheduler_name == OURS and not (pod.node_name or pod.gated or pod.terminating)
+        if pending and uid not in book.asked:
+            assert uid in scheduler._queue, "a pending pod was lost"
+    return trace
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(steps, max_size=80))
+def test_no_binding_without_room_and_no_pod_lost(story: list[tuple[str, Any]]) -> None:
+    play(story)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(steps, max_size=60))
+def test_the_same_events_give_the_same_effects(story: list[tuple[str, Any]]) -> None:
+    assert play(story) == play(story)
