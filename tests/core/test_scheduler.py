@@ -389,6 +389,25 @@ def test_a_lost_answer_to_a_node_that_is_gone_means_another_node() -> None:
     assert binds(story) == {"web": "dirty"}
 
 
+def test_a_lost_answer_to_a_node_that_filled_up_meanwhile_means_another_node() -> None:
+    story, pod, bind = one_in_flight()
+    story.apply(Unknown(*story.now, pod.uid, bind.node, bind.decision.seq))
+    story.pods(make_pod("theirs", cpu="1", node="clean", scheduler="default-scheduler"))
+    story.apply(PodRead(*story.now, pod.uid, bind.decision.seq, pod)).wait(1)
+    story.decide()
+    assert binds(story) == {"web": "dirty"}
+
+
+def test_a_pod_that_turns_out_bound_elsewhere_frees_its_assumed_room_for_those_who_wait() -> None:
+    story, pod, _ = one_in_flight()
+    story.pods(make_pod("fills", cpu="4", node="dirty"), make_pod("waits", cpu="4"))
+    story.decide()
+    assert not binds(story)
+    story.pods(bound(pod, "dirty")).wait(1)
+    story.decide()
+    assert binds(story) == {"waits": "clean"}
+
+
 def test_time_alone_never_ends_an_assumption() -> None:
     story, _, _ = one_in_flight()
     story.wait(7 * 86400)

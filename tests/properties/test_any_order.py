@@ -89,6 +89,18 @@ class Book:
         ports = [port.port for pod in here for port in pod.spec.host_ports]
         return len(here), sum(r.cpu_m for r in requests), sum(r.memory_b for r in requests), ports
 
+    def would_take(self, node: Node, pod: Pod) -> bool:
+        count, cpu_m, memory_b, ports = self.load(node.name)
+        asks = pod.spec.requests
+        return (
+            count < node.allocatable["pods"]
+            and (not asks.cpu_m or cpu_m + asks.cpu_m <= node.allocatable["cpu"])
+            and (not asks.memory_b or memory_b + asks.memory_b <= node.allocatable["memory"])
+            and not {port.port for port in pod.spec.host_ports} & set(ports)
+            and not node.unschedulable
+            and not any(taint.effect != "PreferNoSchedule" for taint in node.taints)
+        )
+
     def checks(self, bind: Bind) -> None:
         again = self.asked.get(bind.uid)
         assert bind.uid not in self.ended, "a pod that is gone"
@@ -226,16 +238,17 @@ def play(story: list[tuple[str, Any]]) -> list[bytes]:
                 tell(Tick(at, WALL + at))
             case "decide":
                 decide(value)
-    at += 1000.0
+    at += 11.0  # longer than any backoff and any wait for data, shorter than the flush of parked pods
     decide(100)
     for uid, pod in book.pods.items():
         pending = pod.scheduler_name == OURS and not (pod.node_name or pod.gated or pod.terminating)
         if pending and uid not in book.asked:
             assert uid in scheduler._queue, "a pending pod was lost"
+            assert not any(book.would_take(node, pod) for node in book.nodes.values()), "a pod waits beside free room"
     return trace
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.lists(steps, max_size=80))
 def test_no_binding_without_room_and_no_pod_lost(story: list[tuple[str, Any]]) -> None:
     play(story)

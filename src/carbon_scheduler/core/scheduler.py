@@ -134,6 +134,7 @@ class Scheduler:
                 pass
 
     def _pod(self, pod: Pod) -> None:
+        charged_to = self.cluster.node_of(pod.uid)
         before, after = self.cluster.put_pod(pod)
         if after is None:
             self._left(pod.uid, before)
@@ -141,7 +142,9 @@ class Scheduler:
         uid = after.uid
         if after.node_name:
             self._settled(uid)
-            if before and before.node_name and _shrank(before, after):
+            if charged_to and charged_to != after.node_name:  # it was assumed elsewhere
+                self._wake(Change("pod-gone", pod=before))
+            elif before and _shrank(before, after):
                 self._wake(Change("pod-shrunk", pod=before))
             return
         if uid in self._bindings:
