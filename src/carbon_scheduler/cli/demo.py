@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
+from io import StringIO
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -200,8 +201,9 @@ def _signals() -> Iterator[Callable[[], None]]:
 
 
 def _print(shown: Report) -> None:
-    """The table. Off a terminal it is 120 columns wide and has no colours."""
-    stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    """The table. Off a terminal it is 120 columns wide, without colours and without blanks at the ends of its lines."""
+    text = StringIO()
+    stdout = Console(highlight=False) if sys.stdout.isatty() else Console(file=text, highlight=False, width=120)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("POD", no_wrap=True)
     table.add_column("NODE", no_wrap=True)
@@ -224,6 +226,7 @@ def _print(shown: Report) -> None:
     stdout.print()
     stdout.print(Text(sentence(shown.total), style="bold"))
     stdout.print(Text(f"Grid data are {shown.grid_data}."))
+    click.echo("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()), nl=False)
 
 
 def _cells(row: Row) -> tuple[str, str, str, str, str, str, Text]:
