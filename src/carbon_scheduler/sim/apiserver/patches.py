@@ -1,0 +1,198 @@
+"""The three kinds of patches: JSON merge (RFC 7386), JSON patch (RFC 6902), Kubernetes' strategic merge.
+
+A strategic merge joins the lists named in `MERGE_KEYS` by that key and replaces every other list, as the struct tags of
+k8s.io/api say. Server-side apply is carried out as a strategic merge without owners of fields: nothing is taken away when
+a manager stops naming a field, and there are never conflicts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from carbon_scheduler.sim.apiserver.documents import Document, copied
+from carbon_scheduler.sim.apiserver.failures import Failure, rejected_patch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MERGE_KEYS: Final = {
+    ("status", "conditions"): "type",
+    ("status", "addresses"): "type",
+    ("status", "podIPs"): "ip",
+    ("status", "hostIPs"): "ip",
+    ("metadata", "ownerReferences"): "uid",
+    ("spec", "schedulingGates"): "name",
+    ("spec", "imagePullSecrets"): "name",
+    ("spec", "hostAliases"): "ip",
+    ("spec", "topologySpreadConstraints"): "topologyKey",
+    ("spec", "volumes"): "name",
+    ("spec", "containers"): "name",
+    ("spec", "initContainers"): "name",
+    ("spec", "ephemeralContainers"): "name",
+    ("spec", "ports"): "port",
+    ("containers", "env"): "name",
+    ("containers", "ports"): "containerPort",
+    ("containers", "volumeMounts"): "mountPath",
+    ("containers", "volumeDevices"): "devicePath",
+    ("initContainers", "env"): "name",
+    ("initContainers", "ports"): "containerPort",
+    ("initContainers", "volumeMounts"): "mountPath",
+}
+"""(name of the list that the object is in, or the field above; name of the list) -> the key that its entries merge by."""
+_SETS: Final = {("metadata", "finalizers")}
+"""Lists of plain values that merge as sets. (Taints and tolerations are atomic.)"""
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7386. Neither argument is changed."""
+    if not isinstance(patch, dict):
+        return copied(patch)
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge(result.get(key), value)
+    return result
+
+
+def strategic(target: Any, patch: Document, above: str = "") -> Document:
+    """A strategic merge patch applied to `target`, which is not changed. Raises Failure for directives that contradict."""
+    if patch.get("$patch") == "replace":
+        return {key: copied(value) for key, value in patch.items() if key != "$patch"}
+    result: Document = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if key.startswith("$deleteFromPrimitiveList/"):
+            name = key.partition("/")[2]
+            result[name] = [entry for entry in result.get(name) or [] if entry not in value]
+        elif key.startswith("$retainKeys"):
+            result = {name: kept for name, kept in result.items() if name in value}
+        elif key.startswith("$"):
+            continue
+        elif value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            if value.get("$patch") == "delete":
+                result.pop(key, None)
+            else:
+                result[key] = strategic(result.get(key), value, key)
+        elif isinstance(value, list):
+            order = patch.get(f"$setElementOrder/{key}")
+            result[key] = _lists(result.get(key), value, (above, key), order)
+        else:
+            result[key] = value
+    for key, order in patch.items():
+        name = key.partition("/")[2]
+        if key.startswith("$setElementOrder/") and name not in patch and isinstance(result.get(name), list):
+            merge_key = MERGE_KEYS.get((above, name))
+            result[name] = _ordered(result[name], order, merge_key)
+    return result
+
+
+def _lists(current: Any, patch: list[Any], where: tuple[str, str], order: Any) -> list[Any]:
+    merge_key = MERGE_KEYS.get(where)
+    present: list[Any] = list(current) if isinstance(current, list) else []
+    if merge_key is None:
+        if where in _SETS:
+            return _ordered(list(dict.fromkeys([*present, *patch])), order, None)
+        return [copied(entry) for entry in patch]
+    if any(isinstance(entry, dict) and entry == {"$patch": "replace"} for entry in patch):
+        return [copied(entry) for entry in patch if entry != {"$patch": "replace"}]
+    for entry in patch:
+        if not isinstance(entry, dict) or merge_key not in entry:
+            raise Failure(500, "", f"map: {entry} does not contain declared merge key: {merge_key}")
+        found = next(
+            (i for i, each in enumerate(present) if isinstance(each, dict) and each.get(merge_key) == entry[merge_key]),
+            None,
+        )
+        if entry.get("$patch") == "delete":
+            if found is not None:
+                del present[found]
+        elif found is None:
+            present.append(strategic({}, entry, where[1]))
+        else:
+            present[found] = strategic(present[found], entry, where[1])
+    return _ordered(present, order, merge_key)
+
+
+def _ordered(entries: list[Any], order: Any, merge_key: str | None) -> list[Any]:
+    if not isinstance(order, list):
+        return entries
+
+    def identity(entry: Any) -> Any:
+        return entry.get(merge_key) if merge_key and isinstance(entry, dict) else entry
+
+    rank = {str(identity(entry)): index for index, entry in enumerate(order)}
+    return sorted(entries, key=lambda entry: rank.get(str(identity(entry)), len(rank)))
+
+
+def json_patch(target: Document, operations: Iterable[Any]) -> Document:
+    """RFC 6902. `target` is not changed. Raises Failure 422 when an operation does not apply, without saying which, as
+    the real server does."""
+    document: Any = copied(target)
+    for operation in operations:
+        try:
+            document = _operate(document, operation)
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+            raise rejected_patch() from error
+    if not isinstance(document, dict):
+        raise rejected_patch()
+    return document
+
+
+def _operate(document: Any, operation: Document) -> Any:
+    verb, path = operation["op"], _pointer(operation["path"])
+    match verb:
+        case "test":
+            if _resolve(document, path) != operation["value"]:
+                raise ValueError("test failed")
+            return document
+        case "add":
+            return _put(document, path, copied(operation["value"]), insert=True)
+        case "replace":
+            _resolve(document, path)
+            return _put(document, path, copied(operation["value"]), insert=False)
+        case "remove":
+            _take(document, path)
+            return document
+        case "copy":
+            return _put(document, path, copied(_resolve(document, _pointer(operation["from"]))), insert=True)
+        case "move":
+            return _put(document, path, _take(document, _pointer(operation["from"])), insert=True)
+    raise ValueError(verb)
+
+
+def _pointer(path: str) -> list[str]:
+    if path and not path.startswith("/"):
+        raise ValueError(path)
+    return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
+
+
+def _resolve(document: Any, path: list[str]) -> Any:
+    for part in path:
+        document = document[int(part)] if isinstance(document, list) else document[part]
+    return document
+
+
+def _put(document: Any, path: list[str], value: Any, *, insert: bool) -> Any:
+    if not path:
+        return value
+    parent, last = _resolve(document, path[:-1]), path[-1]
+    if isinstance(parent, list):
+        index = len(parent) if last == "-" else int(last)
+        if not 0 <= index <= len(parent):
+            raise IndexError(last)
+        if insert:
+            parent.insert(index, value)
+        else:
+            parent[index] = value
+    elif isinstance(parent, dict):
+        parent[last] = value
+    else:
+        raise TypeError(last)
+    return document
+
+
+def _take(document: Any, path: list[str]) -> Any:
+    parent, last = _resolve(document, path[:-1]), path[-1]
+    return parent.pop(int(last)) if isinstance(parent, list) else parent.pop(last)

@@ -1,0 +1,271 @@
+"""The validation that people run into: names, labels, annotations, quantities, the fields a scheduler reads.
+
+Texts are those of kube-apiserver 1.36 (apimachinery/pkg/util/validation, pkg/apis/core/validation). Most other fields are
+stored as they come.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from carbon_scheduler.sim.apiserver.documents import (
+    Document,
+    annotations_b,
+    encode,
+    items,
+    mapping,
+    objects,
+    present,
+    text,
+)
+from carbon_scheduler.sim.apiserver.failures import Cause, Failure, bad_request
+from carbon_scheduler.sim.apiserver.quantities import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from carbon_scheduler.sim.apiserver.kinds import Kind
+
+MAX_ANNOTATIONS_B: Final = 262_144
+
+_SUBDOMAIN_FORM: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_LABEL_FORM: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_KEY_FORM: Final = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_VALUE_FORM: Final = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
+SUBDOMAIN: Final = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end "
+    f"with an alphanumeric character (e.g. 'example.com', regex used for validation is '{_SUBDOMAIN_FORM}')"
+)
+_LABEL: Final = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
+    f"alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL_FORM}')"
+)
+_KEY: Final = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    f"character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{_KEY_FORM}')"
+)
+_VALUE: Final = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end "
+    "with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
+    f"'{_VALUE_FORM}')"
+)
+_STANDARD_RESOURCES: Final = ("cpu", "memory", "ephemeral-storage")
+_LABEL_NAMED: Final = frozenset({"Namespace", "Service"})
+_PATH_NAMED: Final = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
+
+
+def validate(kind: Kind, document: Document) -> list[Cause]:
+    """What is wrong with an object about to be stored, in the server's order; an empty list when nothing is."""
+    causes = list(_metadata(kind, mapping(document, "metadata")))
+    match kind.kind:
+        case "Pod":
+            causes += _pod(document)
+        case "Node":
+            causes += _node(document)
+        case "Lease":
+            causes += _lease(document)
+        case "Event":
+            causes += _event(document)
+    return causes
+
+
+def invalid(field: str, value: object, why: str) -> Cause:
+    shown = encode(value).decode() if isinstance(value, dict | list | str) else str(value)
+    return Cause("FieldValueInvalid", f"Invalid value: {shown}: {why}", field)
+
+
+def required(field: str, why: str = "") -> Cause:
+    return Cause("FieldValueRequired", f"Required value: {why}" if why else "Required value", field)
+
+
+def unsupported(field: str, value: str, *known: str) -> Cause:
+    shown = ", ".join(f'"{word}"' for word in known)
+    return Cause("FieldValueNotSupported", f'Unsupported value: "{value}": supported values: {shown}', field)
+
+
+def check_types(kind: Kind, document: Document) -> None:
+    """Raise Failure 400 for values of a type that could not be decoded into Go's structs, in the fields read here."""
+    for name in ("labels", "annotations"):
+        for value in mapping(document, "metadata", name).values():
+            if not isinstance(value, str):
+                raise _cannot_decode(kind, f"ObjectMeta.metadata.{name}", value, "string")
+    for name in ("spec", "status", "metadata"):
+        value = document.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise _cannot_decode(kind, f"{kind.kind}.{name}", value, f"{kind.version}.{kind.kind}{name.title()}")
+    if kind.kind == "Pod":
+        spec = mapping(document, "spec")
+        for name, go in (
+            ("containers", "[]v1.Container"),
+            ("initContainers", "[]v1.Container"),
+            ("tolerations", "[]v1.Toleration"),
+        ):
+            value = spec.get(name)
+            if value is not None and not isinstance(value, list):
+                raise _cannot_decode(kind, f"PodSpec.spec.{name}", value, go)
+        for name in ("nodeName", "schedulerName", "priorityClassName", "restartPolicy"):
+            value = spec.get(name)
+            if value is not None and not isinstance(value, str):
+                raise _cannot_decode(kind, f"PodSpec.spec.{name}", value, "string")
+        if spec.get("priority") is not None and not isinstance(spec["priority"], int):
+            raise _cannot_decode(kind, "PodSpec.spec.priority", spec["priority"], "int32")
+
+
+def _cannot_decode(kind: Kind, field: str, value: object, go_type: str) -> Failure:
+    json_type = {str: "string", int: "number", float: "number", bool: "bool", list: "array", dict: "object"}[
+        type(value)
+    ]
+    return bad_request(
+        f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: cannot unmarshal {json_type} '
+        f"into Go struct field {field} of type {go_type}"
+    )
+
+
+def _metadata(kind: Kind, metadata: Document) -> Iterator[Cause]:
+    name = text(metadata, "name")
+    if not name:
+        yield required("metadata.name", "name or generateName is required")
+    elif kind.kind in _PATH_NAMED:
+        if "/" in name or "%" in name or name in (".", ".."):
+            yield invalid("metadata.name", name, "may not contain '/'")
+    elif kind.kind in _LABEL_NAMED:
+        if len(name) > 63 or not re.fullmatch(_LABEL_FORM, name):
+            yield invalid("metadata.name", name, _LABEL if len(name) <= 63 else "must be no more than 63 bytes")
+    elif len(name) > 253 or not re.fullmatch(_SUBDOMAIN_FORM, name):
+        yield invalid("metadata.name", name, SUBDOMAIN if len(name) <= 253 else "must be no more than 253 bytes")
+    yield from _labels("metadata.labels", mapping(metadata, "labels"))
+    annotations = mapping(metadata, "annotations")
+    for key in annotations:
+        yield from _key("metadata.annotations", key.lower())
+    if annotations_b(annotations) > MAX_ANNOTATIONS_B:
+        yield Cause(
+            "FieldValueTooLong", f"Too long: may not be more than {MAX_ANNOTATIONS_B} bytes", "metadata.annotations"
+        )
+
+
+def _labels(field: str, labels: Document) -> Iterator[Cause]:
+    for key, value in labels.items():
+        yield from _key(field, key)
+        if len(value) > 63:
+            yield invalid(field, value, "must be no more than 63 bytes")
+        if not re.fullmatch(_VALUE_FORM, value):
+            yield invalid(field, value, _VALUE)
+
+
+def _key(field: str, key: str) -> Iterator[Cause]:
+    prefix, slash, name = key.rpartition("/")
+    if slash and not re.fullmatch(_SUBDOMAIN_FORM, prefix):
+        yield invalid(field, key, f"prefix part {SUBDOMAIN}" if prefix else "prefix part must be non-empty")
+    if not name:
+        yield invalid(field, key, "name part must be non-empty")
+    elif len(name) > 63:
+        yield invalid(field, key, "name part must be no more than 63 bytes")
+    if not re.fullmatch(_KEY_FORM, name):
+        yield invalid(field, key, _KEY)
+
+
+def _pod(document: Document) -> Iterator[Cause]:
+    spec = mapping(document, "spec")
+    if not items(spec, "containers"):
+        yield required("spec.containers")
+    for name in ("containers", "initContainers"):
+        seen: set[str] = set()
+        for index, container in enumerate(objects(spec, name)):
+            yield from _container(f"spec.{name}[{index}]", container, seen)
+    policy = text(spec, "restartPolicy")
+    if policy not in ("Always", "OnFailure", "Never"):
+        yield unsupported("spec.restartPolicy", policy, "Always", "OnFailure", "Never")
+    yield from _labels("spec.nodeSelector", mapping(spec, "nodeSelector"))
+    for index, toleration in enumerate(objects(spec, "tolerations")):
+        field = f"spec.tolerations[{index}].operator"
+        operator = text(toleration, "operator")
+        if not text(toleration, "key") and operator != "Exists":
+            why = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+            yield invalid(field, operator, why)
+        if operator not in ("", "Equal", "Exists"):
+            yield unsupported(field, operator, "Equal", "Exists")
+    gates = items(spec, "schedulingGates")
+    if gates and text(spec, "nodeName") and not text(document, "metadata", "deletionTimestamp"):
+        yield Cause(
+            "FieldValueForbidden",
+            "Forbidden: cannot be set until all schedulingGates have been cleared",
+            "spec.nodeName",
+        )
+    nominated = text(document, "status", "nominatedNodeName")
+    if nominated and not re.fullmatch(_SUBDOMAIN_FORM, nominated):
+        yield invalid("status.nominatedNodeName", nominated, SUBDOMAIN)
+
+
+def _container(field: str, container: Document, seen: set[str]) -> Iterator[Cause]:
+    name = text(container, "name")
+    if not name:
+        yield required(f"{field}.name")
+    elif not re.fullmatch(_LABEL_FORM, name) or len(name) > 63:
+        yield invalid(f"{field}.name", name, _LABEL)
+    elif name in seen:
+        yield Cause("FieldValueDuplicate", f'Duplicate value: "{name}"', f"{field}.name")
+    seen.add(name)
+    if not text(container, "image"):
+        yield required(f"{field}.image")
+    resources = mapping(container, "resources")
+    limits = mapping(resources, "limits")
+    for part in ("limits", "requests"):
+        for resource, quantity in sorted(mapping(resources, part).items()):
+            here = f"{field}.resources.{part}[{resource}]"
+            amount = parse(quantity)
+            if amount < 0:
+                yield invalid(here, str(quantity), "must be greater than or equal to 0")
+            if "/" not in resource and resource not in _STANDARD_RESOURCES and not resource.startswith("hugepages-"):
+                yield invalid(here, resource, "must be a standard resource type or fully qualified")
+                yield invalid(here, resource, "must be a standard resource for containers")
+            if "/" in resource and amount != amount.to_integral_value():
+                yield invalid(here, str(quantity), "must be an integer")
+            if part == "requests" and resource in limits and amount > parse(limits[resource]):
+                why = f"must be less than or equal to {resource} limit of {limits[resource]}"
+                yield invalid(f"{field}.resources.requests", str(quantity), why)
+            elif part == "requests" and "/" in resource and resource not in limits:
+                why = "Limit must be set for non overcommitable resources"
+                yield required(f"{field}.resources.limits", why)
+
+
+def _node(document: Document) -> Iterator[Cause]:
+    for name in ("capacity", "allocatable"):
+        for resource, quantity in mapping(document, "status", name).items():
+            if parse(quantity) < 0:
+                yield invalid(f"status.{name}.{resource}", str(quantity), "must be greater than or equal to 0")
+    for index, taint in enumerate(objects(document, "spec", "taints")):
+        field = f"spec.taints[{index}]"
+        yield from _key(f"{field}.key", text(taint, "key"))
+        effect = text(taint, "effect")
+        if not effect:
+            yield required(f"{field}.effect")
+        elif effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+            yield unsupported(f"{field}.effect", effect, "NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def _lease(document: Document) -> Iterator[Cause]:
+    for name in ("leaseDurationSeconds", "leaseTransitions"):
+        value = mapping(document, "spec").get(name)
+        least = 1 if name == "leaseDurationSeconds" else 0
+        if isinstance(value, int) and value < least:
+            why = "must be greater than 0" if least else "must be greater than or equal to 0"
+            yield invalid(f"spec.{name}", value, why)
+
+
+def _event(document: Document) -> Iterator[Cause]:
+    """The checks of new-style events (those with an eventTime); old ones pass with almost anything."""
+    if text(document, "metadata", "namespace") != (text(document, "involvedObject", "namespace") or "default"):
+        yield invalid(
+            "involvedObject.namespace", text(document, "involvedObject", "namespace"), "does not match event.namespace"
+        )
+    if not present(document.get("eventTime")):
+        return
+    for name in ("reportingComponent", "reportingInstance", "action", "reason"):
+        shown = "reportingController" if name == "reportingComponent" else name
+        if not text(document, name):
+            yield required(shown)
+    if text(document, "type") not in ("Normal", "Warning"):
+        yield invalid("type", text(document, "type"), "has invalid value: " + text(document, "type"))
+    if len(text(document, "message")) > 1024:
+        yield invalid("message", "", "can have at most 1024 characters")
