@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -89,7 +89,7 @@ def _schedule(stage: Stage, log: _LogView, stderr: Console, grid_data: str, *, r
 
         def step(text: str, total: int | None = None) -> None:
             progress.reset(task, description=text, total=total)
-            stderr.print(Text(text, style="bold"), soft_wrap=True)
+            _narrate(stderr, text)
 
         step(f"Grid data: {grid_data}")
         step("Starting etcd and kube-apiserver" if real else "Starting the embedded API server")
@@ -112,7 +112,21 @@ def _schedule(stage: Stage, log: _LogView, stderr: Console, grid_data: str, *, r
         in_time = stage.wait(decided, SCHEDULING_LIMIT_S)
         stage.wait(lambda: not log.show(), 1.0)  # its lines come a moment after what they tell
         if not in_time:
-            stderr.print(f"Warning: not all pods were decided within {SCHEDULING_LIMIT_S:.0f} s; this is what there is")
+            _narrate(
+                stderr, f"Warning: not all pods were decided within {SCHEDULING_LIMIT_S:.0f} s; this is what there is"
+            )
+
+
+class _Count(MofNCompleteColumn):
+    """`12/84`, and nothing while there is nothing to count."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
+
+
+def _narrate(stderr: Console, text: str) -> None:
+    """Words wrap at a terminal's edge; off a terminal a line stays one."""
+    stderr.print(Text(text, style="bold"), soft_wrap=not stderr.is_terminal)
 
 
 def _create(stage: Stage, path: str, made: demo_workload.Object) -> None:
@@ -159,7 +173,8 @@ def _keep(stage: Stage, log: _LogView, stderr: Console) -> None:
             "\nEverything is still up. In another terminal:\n\n"
             f"  export KUBECONFIG={stage.kubeconfig}\n"
             "  kubectl get pods -o wide\n"
-            f"  kubectl run test-pod --image=nginx --restart=Never --overrides='{overrides}'\n"
+            "  kubectl run test-pod --image=nginx --restart=Never \\\n"
+            f"    --overrides='{overrides}'\n"
             "  kubectl describe pod test-pod\n"
             "  kubectl get pods -w\n"
             "  kubectl delete pod test-pod\n\n"

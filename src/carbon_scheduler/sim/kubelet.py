@@ -152,8 +152,11 @@ def running(pod: PodSeen, at: datetime) -> dict[str, object]:
             "phase": "Running",
             "startTime": stamp,
             "conditions": [
-                {"type": kind, "status": "True", "lastTransitionTime": stamp}
-                for kind in ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+                {"type": "PodScheduled", "status": "True"},  # without a time: the Binding's stays
+                *(
+                    {"type": kind, "status": "True", "lastTransitionTime": stamp}
+                    for kind in ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+                ),
             ],
             "containerStatuses": [
                 {
@@ -174,7 +177,7 @@ def running(pod: PodSeen, at: datetime) -> dict[str, object]:
 
 def seconds(text: str) -> float:
     """`1s`, `250ms`, `0.5s`. Raises ValueError."""
-    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s)", text)
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s)", text)
     if match is None:
         raise ValueError(f"got {text!r}, expected a duration such as 1s or 250ms")
     return float(match[1]) * (0.001 if match[2] == "ms" else 1.0)
