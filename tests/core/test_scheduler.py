@@ -171,8 +171,18 @@ def test_nothing_is_decided_before_the_first_lists_are_complete() -> None:
     story = Story(synced=False).nodes(make_node("only", zone=CLEAN)).carbon(FR=50).pods(make_pod("web"))
     story.decide()
     assert not of(story, Bind)
-    assert of(story, PodDetected)
+    assert not of(story, PodDetected)
     story.apply(Synced(*story.now))
+    story.decide()
+    assert [effect.name for effect in of(story, PodDetected)] == ["web"]
+    assert binds(story) == {"web": "only"}
+
+
+def test_on_taking_over_decisions_wait_for_data_from_that_moment_on() -> None:
+    story = Story(synced=False).nodes(make_node("only", zone=CLEAN)).pods(make_pod("web")).wait(3600)
+    story.apply(Synced(*story.now)).decide()
+    assert not binds(story)
+    story.wait(1).carbon(FR=50)
     story.decide()
     assert binds(story) == {"web": "only"}
 

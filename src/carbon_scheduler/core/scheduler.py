@@ -129,7 +129,7 @@ class Scheduler:
             case NamespaceGone(name=gone):
                 self._namespaces.pop(gone, None)
             case Synced():
-                self._synced = True
+                self._begin()
             case Tick():
                 pass
 
@@ -153,11 +153,29 @@ class Scheduler:
             self._queue.drop(uid)
         elif uid not in self._queue:
             self._queue.add(uid, after.spec.priority, self._at)
-            self._outbox.append(PodDetected(uid, after.namespace, after.name))
-        elif before is not None and (before.spec != after.spec or before.refusal != after.refusal):
-            self._queue.touch(uid, self._at)
-        if uid in self._queue and (before is None or before.annotations != after.annotations):
-            self._check_annotations(after)
+            if self._synced:
+                self._detected(after)
+        elif before is not None:
+            if before.spec != after.spec or before.refusal != after.refusal:
+                self._queue.touch(uid, self._at)
+            if self._synced and before.annotations != after.annotations:
+                self._check_annotations(after)
+
+    def _begin(self) -> None:
+        """From now on decisions are made: at the start, and on taking over. What is pending by then is detected now."""
+        if self._synced:
+            return
+        self._synced = True
+        for pod in self.cluster.pods.values():
+            if pod.uid in self._queue:
+                self._detected(pod)
+        for grid_zone in self._zone_nodes:
+            if not self.carbon.answered(grid_zone):
+                self._awaited[grid_zone] = self._at + self._settings.first_data_wait_s
+
+    def _detected(self, pod: Pod) -> None:
+        self._outbox.append(PodDetected(pod.uid, pod.namespace, pod.name))
+        self._check_annotations(pod)
 
     def _ours(self, pod: Pod) -> bool:
         return pod.scheduler_name in self._settings.scheduler_names and not (pod.gated or pod.terminating)

@@ -37,7 +37,7 @@ class Object(Wire):
     """Any API object. `problem` is not the API's: what was wrong with an object of which only the skeleton could be read."""
 
     metadata: Meta | None = None
-    problem: str | None = msgspec.field(default=None, name="\x00problem")
+    problem: str | None = msgspec.field(default=None, name="our problem")
 
 
 class Resources(Wire):

@@ -57,12 +57,15 @@ SET_KEY: Final = (
     "--dry-run=client -o yaml | kubectl apply -f -"
 )
 """How an administrator sets the key of a scheduler in a cluster."""
-NO_KEY: Final = f"No Electricity Maps key: static averages are used instead of live values. Set {KEY_VARIABLE}, or in a cluster: {SET_KEY}"
+NO_KEY: Final = (
+    "No Electricity Maps key: static averages are used instead of live values. "
+    f"Set {KEY_VARIABLE}, or in a cluster: {SET_KEY}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to reach the API. `ca_file` "" trusts the system's certificates. A version at the end of `url` wins over `version`."""
+    """How to reach the API. `ca_file` "" trusts the system's certificates. A version at the end of `url` wins."""
 
     url: str = DEFAULT_URL
     version: Literal["v3", "v4"] = "v4"
@@ -144,7 +147,7 @@ class ElectricityMaps:
     async def _series(
         self, grid_zone: GridZone, temporality: Temporality, extra: Mapping[str, str] | None = None
     ) -> Series:
-        # Without disableCallerLookup an unresolved zone becomes the zone of the caller's IP address: a valid-looking wrong value.
+        # Without disableCallerLookup an unresolved zone becomes that of the caller's IP address: a valid-looking wrong value.
         query = {
             "zone": grid_zone,
             "disableCallerLookup": "true",
@@ -164,15 +167,16 @@ class ElectricityMaps:
     def _check(self, answer: Answer, path: str, what: str, key: ApiKey | None) -> None:
         if answer.status == HTTPStatus.OK:
             return
-        where = f"{self._http.base.host}{path}, {what}"
+        where = f"{self._http.place}{path}, {what}"
         raise failure(answer, where=where, key=key, origin=self._key.origin, now_s=self._clock.wall())
 
 
 def failure(answer: Answer, *, where: str, key: ApiKey | None, origin: str, now_s: float) -> ProviderError:
     """The error that an answer without values stands for. Its text begins `API request failed with status 401: ...`.
 
-    401 means three things, told apart by the body: the key is wrong ("Invalid auth-token"), the plan does not cover this ("Request
-    unauthorized for"), and too many requests at once (anything else: reported by users, not contradicted by the vendor).
+    401 means three things, told apart by the body: the key is wrong ("Invalid auth-token"), the plan does not cover this
+    ("Request unauthorized for"), and too many requests at once (anything else: reported by users, not contradicted by the
+    vendor).
     """
     status = answer.status
     error, said = _said(answer, key)
@@ -189,37 +193,33 @@ def failure(answer: Answer, *, where: str, key: ApiKey | None, origin: str, now_
             return KeyRejected(told(f"no key was sent: set {KEY_VARIABLE}, or in a cluster: {SET_KEY}"))
         return KeyRejected(
             told(
-                f"the key from {origin} is not accepted: compare it with the one at https://portal.electricitymaps.com, and see "
-                "that the Secret holds it in base64 exactly once"
+                f"the key from {origin} is not accepted: compare it with the one at https://portal.electricitymaps.com, and "
+                "see that the Secret holds it in base64 exactly once"
             )
         )
     if status == HTTPStatus.FORBIDDEN:
-        return KeyRejected(
-            told(f"the key from {origin} may have been revoked: https://portal.electricitymaps.com shows its state")
-        )
+        return KeyRejected(told(f"the key from {origin} may have been revoked: see https://portal.electricitymaps.com"))
     if status == HTTPStatus.UNAUTHORIZED and error.startswith("Request unauthorized"):
         return NotInPlan(
             told(
                 "the key is right but its plan does not cover this (a free key is tied to one zone): see "
-                "https://portal.electricitymaps.com; the zone's static average is used, asked again in 12 hours"
+                "https://portal.electricitymaps.com"
             )
         )
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS):
         return RateLimited(
             told(
-                "too many requests for this key; fewer are sent for a while. If it stays, lower "
-                "electricity_maps.requests_per_hour or share the key with fewer programs"
+                "too many requests for this key: ask less often (electricity_maps.requests_per_hour), or share the key with "
+                "fewer programs"
             ),
             retry_after_s=_retry_after(answer.retry_after, now_s),
         )
     if status == HTTPStatus.BAD_REQUEST and re.search(r"zone\b.*does not exist", said, re.IGNORECASE):
         return UnknownZone(told("choose one of `carbon-intensity --type zones`"))
     if status == HTTPStatus.BAD_REQUEST:
-        return MalformedBody(
-            told("the request is not understood: is electricity_maps.version right, or is this program too old?")
-        )
+        return MalformedBody(told("the request is not understood: is electricity_maps.version right?"))
     if status == HTTPStatus.NOT_FOUND and "html" not in answer.content_type:
-        return NoRecentData(told("the zone has no value for now; it is asked again in a few minutes"))
+        return NoRecentData(told("the source has no value of this zone for now: ask again in a few minutes"))
     if 300 <= status < 400:
         return ProviderUnavailable(
             told(
@@ -233,9 +233,7 @@ def failure(answer: Answer, *, where: str, key: ApiKey | None, origin: str, now_
         )
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         return ProviderUnavailable(told("the proxy wants a user and password: put them into HTTPS_PROXY"))
-    return ProviderUnavailable(
-        told("nothing to do here: it is asked again by itself, older or average values are used meanwhile")
-    )
+    return ProviderUnavailable(told("the fault is not on this side: ask again later"))
 
 
 def _said(answer: Answer, key: ApiKey | None) -> tuple[str, str]:
@@ -249,7 +247,7 @@ def _said(answer: Answer, key: ApiKey | None) -> tuple[str, str]:
         error, message = (word if isinstance(word, str) else "" for word in (tree.get("error"), tree.get("message")))
     elif answer.body:
         text = answer.body[: 8 * 1024].decode("utf-8", "replace")
-        message = " ".join(re.sub(r"(?s)<style.*?</style>|<[^>]*>", " ", text).split())
+        message = " ".join(re.sub(r"(?is)<head.*?</head>|<[^>]*>", " ", text).split())
     said = " - ".join(word for word in (error, message) if word)
     return error, printable(key.hide_in(said) if key else said, _SAID_CHARS)
 

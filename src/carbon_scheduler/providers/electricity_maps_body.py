@@ -216,7 +216,7 @@ def _show(value: object, limit: int = 60) -> str:
 
 
 def _foreign_zone(echo: object, asked: Asked) -> Rejected:
-    return _reject("zone_echo", asked, f"the answer is about zone {_show(echo)}; its value is not used")
+    return _reject("zone_echo", asked, f"the answer is about zone {_show(echo)}")
 
 
 def _reject(reason: Reason, asked: Asked, text: str) -> Rejected:
@@ -225,6 +225,6 @@ def _reject(reason: Reason, asked: Asked, text: str) -> Rejected:
 
 def _rejection(rejected: Rejected) -> RejectedValue:
     return RejectedValue(
-        f"{rejected.text}; the value is not believed, older or average values are used until a good one comes",
+        f"{rejected.text}; the value is not believed: ask again in a few minutes, and tell Electricity Maps if it stays",
         reason=rejected.reason,
     )

@@ -174,9 +174,8 @@ class Guard:
         now_s = self._clock.monotonic()
         wait_min = (self.budget.free_at(now_s) - now_s) / 60
         return BudgetSpent(
-            f"{self.name}: our own budget of {self.budget.limit} requests per hour is used up for {wait_min:.0f} more "
-            "minutes, older or average values are used; raise electricity_maps.requests_per_hour if the plan allows more, or "
-            "use fewer grid zones"
+            f"{self.name}: our own budget of {self.budget.limit} requests per hour is used up for {wait_min:.0f} more minutes; "
+            "raise electricity_maps.requests_per_hour if the plan allows more, or use fewer grid zones"
         )
 
     async def close(self) -> None:

@@ -45,6 +45,7 @@ class Http:
 
     def __init__(self, url: str, *, timeout_s: float, ca_file: str, environ: Mapping[str, str]) -> None:
         self.base = _base(url)
+        self.place = self.base.host_port_subcomponent or ""
         self._timeout_s = timeout_s
         self._proxy, self._proxy_auth = _proxy(self.base, environ)
         self._ssl = _ssl_context(ca_file or environ.get("REQUESTS_CA_BUNDLE", ""))
@@ -70,8 +71,8 @@ class Http:
         # Outside of `except`, so that the error is not even its context: aiohttp's errors carry the request with its headers.
         through = f" through the proxy {self._proxy.host}:{self._proxy.port}" if self._proxy else ""
         raise ProviderUnavailable(
-            f"API request failed: {self.base.host}{path}{through}: {problem}; check the network, HTTPS_PROXY and NO_PROXY, and "
-            "ELECTRICITY_MAPS_URL; scheduling goes on with older or average values and asks again by itself"
+            f"API request failed: {self.place}{path}{through}: {problem}; check the network, HTTPS_PROXY and NO_PROXY, and "
+            "ELECTRICITY_MAPS_URL"
         )
 
     async def close(self) -> None:

@@ -48,6 +48,7 @@ MAX_WAIT_S: Final = 10.0
 """The loop looks up at least this often: for a key that was set, a clock that was moved, a machine that slept."""
 MAX_ZONES: Final = 512
 """More than exist. A bound, because zones come from labels."""
+GOES_ON: Final = "scheduling goes on with older or average values, and it is asked again by itself"
 _OF_ALL: Final = (KeyRejected, RateLimited, BudgetSpent)
 """Problems of the source as a whole: said once, whichever zone met them first."""
 _OF_ZONE: Final = (NotInPlan, UnknownZone, NoRecentData, MalformedBody)
@@ -293,7 +294,7 @@ class CarbonPoller:
                 zones.discard(grid_zone)
         self._troubled.setdefault(name, set()).add(grid_zone)
         level = logging.WARNING if isinstance(error, (BudgetSpent, RejectedValue, NoRecentData)) else logging.ERROR
-        self._narrator.problem(name, str(error), level=level, grid_zone=grid_zone)
+        self._narrator.problem(name, f"{error}; {GOES_ON}", level=level, grid_zone=grid_zone)
 
     def _recovered(self, grid_zone: GridZone) -> None:
         for name in list(self._troubled):

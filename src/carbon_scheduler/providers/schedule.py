@@ -1,7 +1,7 @@
 """When a zone is asked for next. Pure: it follows the source's rhythm, not the time since the last request.
 
-Electricity Maps works every quarter of an hour: answers change at about :04, :19, :34 and :49. So the ticks are at :06, :21, :36
-and :51, each zone some seconds later by a hash of its name, so that a cluster's zones (and the world's clusters) do not ask at once.
+Electricity Maps works every quarter of an hour: answers change at about :04, :19, :34 and :49. So the ticks are at :06, :21,
+:36 and :51, each zone some seconds later by a hash of its name: a cluster's zones do not ask all at once.
 """
 
 from __future__ import annotations

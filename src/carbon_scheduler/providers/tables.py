@@ -39,6 +39,7 @@ def _zone(row: dict[str, str]) -> Zone:
             int(row["static_year"]) if row["static_year"] else None,
         ),
         sub_zones=tuple(GridZone(zone) for zone in row["sub_zones"].split()),
+        timezone=row["timezone"],
     )
 
 

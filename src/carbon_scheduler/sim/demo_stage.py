@@ -41,7 +41,7 @@ class _Hello(msgspec.Struct):
     """The one line that a server prints when it listens."""
 
     url: str
-    kubeconfig: str = ""
+    kubeconfig: str | None = None
 
 
 class Stage:
