@@ -7,10 +7,11 @@ the same list or stream are not touched by it.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Generic, TypeVar
 
 import msgspec
+
+from carbon_scheduler.kube import scan
 
 
 class Wire(msgspec.Struct, rename="camel", gc=False):
@@ -179,38 +180,6 @@ class ListMeta(Wire):
     continue_: str | None = msgspec.field(default=None, name="continue")
 
 
-class _Raws(Wire):
-    metadata: ListMeta | None = None
-    items: list[msgspec.Raw] | None = None
-
-
-class _RawEvent(Wire):
-    type: str | None = None
-    object: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _SkeletonMeta(Wire):
-    name: str | None = None
-    namespace: str | None = None
-    uid: str | None = None
-    resource_version: str | None = None
-
-
-class _SkeletonSpec(Wire):
-    scheduler_name: str | None = None
-    node_name: str | None = None
-
-
-class _SkeletonStatus(Wire):
-    phase: str | None = None
-
-
-class _RawObject(Wire):
-    metadata: msgspec.Raw = msgspec.Raw(b"null")
-    spec: msgspec.Raw = msgspec.Raw(b"null")
-    status: msgspec.Raw = msgspec.Raw(b"null")
-
-
 ObjectT = TypeVar("ObjectT", bound=Object)
 
 
@@ -246,12 +215,8 @@ _UNREADABLE = (ValueError, RecursionError)
 """What msgspec raises: DecodeError and ValidationError are ValueErrors, as is bad UTF-8; deep nesting is a RecursionError."""
 
 _status = msgspec.json.Decoder(Status)
-_raws = msgspec.json.Decoder(_Raws)
-_raw_event = msgspec.json.Decoder(_RawEvent)
-_raw_object = msgspec.json.Decoder(_RawObject)
-_skeleton_meta = msgspec.json.Decoder(_SkeletonMeta | None)
-_skeleton_spec = msgspec.json.Decoder(_SkeletonSpec | None)
-_skeleton_status = msgspec.json.Decoder(_SkeletonStatus | None)
+_list_meta: msgspec.json.Decoder[ListMeta | None] = msgspec.json.Decoder(ListMeta | None)
+_text: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
 
 
 class BrokenStream(ValueError):
@@ -286,9 +251,9 @@ class Codec(Generic[ObjectT]):
             typed = self._event.decode(line)
         except _UNREADABLE:
             return self._odd_event(line)
-        if typed.type == "ERROR":
+        if typed.type is None or typed.object is None or typed.type == "ERROR":
             return self._odd_event(line)
-        return Event(typed.type or "", typed.object)
+        return Event(typed.type, typed.object)
 
     def one(self, body: bytes) -> ObjectT:
         """A single object, or its skeleton. Raises ValueError when it has no readable name."""
@@ -298,46 +263,58 @@ class Codec(Generic[ObjectT]):
         return made
 
     def _page_one_by_one(self, body: bytes) -> Page[ObjectT]:
-        raws = _raws.decode(body)
-        meta = raws.metadata or ListMeta()
-        made = [self._alone(bytes(raw)) for raw in raws.items or ()]
+        parts = scan.members(body)
+        meta = _list_meta.decode(parts.get(b"metadata", b"null")) or ListMeta()
+        raw = parts.get(b"items", b"null")
+        made = [self._alone(part) for part in scan.elements(raw)] if raw != b"null" else []
         items = [item for item in made if item is not None]
         return Page(meta.resource_version or "", meta.continue_ or "", items, len(made) - len(items))
 
     def _odd_event(self, line: bytes) -> Event[ObjectT]:
         try:
-            raw = _raw_event.decode(line)
-        except _UNREADABLE as error:
-            raise BrokenStream(f"a line of the watch is not an event: {error}") from error
-        if raw.type == "ERROR":
-            return Event("ERROR", None, read_status(bytes(raw.object)))
-        return Event(raw.type or "", self._alone(bytes(raw.object)))
+            parts = scan.members(line)
+            kind = _text.decode(parts[b"type"]) or ""
+            raw = parts[b"object"]
+        except (*_UNREADABLE, KeyError) as error:
+            raise BrokenStream(f"a line of the watch is not an event: {_short(error)}") from error
+        if kind == "ERROR":
+            return Event(kind, None, read_status(raw))
+        return Event(kind, self._alone(raw))
 
-    def _alone(self, body: bytes) -> ObjectT | None:
+    def _alone(self, raw: bytes) -> ObjectT | None:
         try:
-            return self._one.decode(body)
+            return self._one.decode(raw)
         except _UNREADABLE as error:
-            return self._skeleton(body, _short(error))
+            return self._skeleton(raw, _short(error))
 
-    def _skeleton(self, body: bytes, problem: str) -> ObjectT | None:
-        try:
-            raw = _raw_object.decode(body)
-            meta = _skeleton_meta.decode(raw.metadata)
-        except _UNREADABLE:
+    def _skeleton(self, raw: bytes, problem: str) -> ObjectT | None:
+        """What must be known even when the rest is broken: which object it is; of a pod also whose, where, and whether it ended."""
+        parts = _members(raw)
+        meta = _members(parts.get(b"metadata", b""))
+        name = _read(meta, b"name")
+        if not name:
             return None
-        if meta is None or not meta.name:
-            return None
-        wanted = Meta(name=meta.name, namespace=meta.namespace, uid=meta.uid, resource_version=meta.resource_version)
-        made = self._kind(metadata=wanted, problem=problem)
+        identity = Meta(name, _read(meta, b"namespace"), _read(meta, b"uid"), _read(meta, b"resourceVersion"))
+        made = self._kind(metadata=identity, problem=problem)
         if isinstance(made, Pod):
-            # What scheduling must know even when the rest is broken: whose it is, where it is, whether it ended.
-            with contextlib.suppress(*_UNREADABLE):
-                if (spec := _skeleton_spec.decode(raw.spec)) is not None:
-                    made.spec = PodSpec(scheduler_name=spec.scheduler_name, node_name=spec.node_name)
-            with contextlib.suppress(*_UNREADABLE):
-                if (status := _skeleton_status.decode(raw.status)) is not None:
-                    made.status = PodStatus(phase=status.phase)
+            spec = _members(parts.get(b"spec", b""))
+            made.spec = PodSpec(_read(spec, b"schedulerName"), _read(spec, b"nodeName"))
+            made.status = PodStatus(_read(_members(parts.get(b"status", b"")), b"phase"))
         return made
+
+
+def _members(raw: bytes) -> dict[bytes, bytes]:
+    try:
+        return scan.members(raw)
+    except ValueError:
+        return {}
+
+
+def _read(parts: dict[bytes, bytes], name: bytes) -> str | None:
+    try:
+        return _text.decode(parts.get(name, b"null"))
+    except _UNREADABLE:
+        return None
 
 
 def read_status(body: bytes) -> Status:
