@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 UV := uv==0.13.9
-MANIFESTS := deploy .github hack src/carbon_scheduler examples
+MANIFESTS := deploy hack src/carbon_scheduler examples
 
 .PHONY: demo test test-fast lint control-plane bench docs lock help
 
