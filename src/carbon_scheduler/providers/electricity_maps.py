@@ -57,10 +57,8 @@ SET_KEY: Final = (
     "--dry-run=client -o yaml | kubectl apply -f -"
 )
 """How an administrator sets the key of a scheduler in a cluster."""
-NO_KEY: Final = (
-    "No Electricity Maps key: static averages are used instead of live values. "
-    f"Set {KEY_VARIABLE}, or in a cluster: {SET_KEY}"
-)
+HOW_TO_SET_KEY: Final = f"set {KEY_VARIABLE}, or in a cluster: {SET_KEY}"
+NO_KEY: Final = f"No Electricity Maps key: static averages are used instead of live values; {HOW_TO_SET_KEY}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +188,7 @@ def failure(answer: Answer, *, where: str, key: ApiKey | None, origin: str, now_
 
     if status == HTTPStatus.UNAUTHORIZED and error.startswith("Invalid auth-token"):
         if key is None:
-            return KeyRejected(told(f"no key was sent: set {KEY_VARIABLE}, or in a cluster: {SET_KEY}"))
+            return KeyRejected(told(f"no key was sent: {HOW_TO_SET_KEY}"))
         return KeyRejected(
             told(
                 f"the key from {origin} is not accepted: compare it with the one at https://portal.electricitymaps.com, and "
