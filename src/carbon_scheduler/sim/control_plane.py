@@ -11,23 +11,25 @@ Needs no root and leaves nothing behind: the processes die with this one, the fo
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import secrets
 import shutil
-import socket
-import ssl
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, ClusterError, ConfigError
+from carbon_scheduler.sim import control_plane_flags as flags
+from carbon_scheduler.sim import loopback
 from carbon_scheduler.sim.child import Child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from carbon_scheduler.sim.control_plane_flags import Admission
 
 _CHECKOUT: Final = Path(__file__).resolve().parents[3]
 _START_LIMIT_S: Final = 60.0
@@ -79,7 +81,7 @@ class ControlPlane:
         self,
         *,
         binaries: Path | None = None,
-        admission: Literal["light", "upstream"] = "light",
+        admission: Admission = "light",
         controller_manager: bool = False,
         scheduler: bool = False,
         kwok: bool = False,
@@ -124,8 +126,8 @@ class ControlPlane:
 
     @property
     def ca_file(self) -> Path:
-        """PEM that verifies `server_url`: the self-signed chain which the API server made for itself."""
-        return self.folder / "certs/apiserver.crt"
+        """PEM that verifies `server_url`."""
+        return flags.ca_file(self.folder)
 
     @property
     def kubeconfig(self) -> Path:
@@ -181,7 +183,7 @@ class ControlPlane:
             self._on_free_port(self._start_etcd)
             self._on_free_port(self._start_first_api_server)
             for name in self._more:
-                self._start_component(name)
+                self._on_free_port(partial(self._start_component, name))
         except BaseException:
             self.stop()
             raise
@@ -239,17 +241,10 @@ class ControlPlane:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=limit_s, context=context)
-            try:
-                connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-                response = connection.getresponse()
-                return response.status, response.read()
-            finally:
-                connection.close()
-        except (OSError, http.client.HTTPException) as error:
-            raise ApiUnreachable(f"{method} {self.server_url}{path}: {error}", sent=True) from error
+        text = json.dumps(body) if body is not None else None
+        return loopback.exchange(
+            method, self._port, path, body=text, headers=headers, ca_file=self.ca_file, timeout_s=limit_s
+        )
 
     # The components.
 
@@ -257,61 +252,32 @@ class ControlPlane:
         """Another process may take the port between our choice and the program's bind: then try another one."""
         for attempt in range(_PORT_TRIES):
             try:
-                start(_free_port())
+                start(loopback.free_port())
             except ControlPlaneFailed as error:
                 if _TAKEN not in str(error) or attempt == _PORT_TRIES - 1:
                     raise
             else:
                 return
 
-    def _launch(self, name: str, *args: str) -> Child:
+    def _launch(self, name: str, arguments: list[str]) -> Child:
         env = {"HOME": str(self.folder), "PATH": os.environ.get("PATH", os.defpath)}  # no proxy, no user's settings
-        argv: list[str | Path] = [self._binaries[name], *args, *self._extra_args.get(name, ())]
+        argv: list[str | Path] = [self._binaries[name], *arguments, *self._extra_args.get(name, ())]
         child = Child(argv, log=self.folder / f"{name}.log", env=env)
         self._children[name] = child
         return child
 
     def _start_etcd(self, port: int) -> None:
         self._etcd_port = port
-        data = self.folder / "etcd"
-        shutil.rmtree(data, ignore_errors=True)
-        child = self._launch(
-            "etcd",
-            f"--data-dir={data}",
-            f"--listen-client-urls=http://127.0.0.1:{port}",
-            f"--advertise-client-urls=http://127.0.0.1:{port}",
-            "--listen-peer-urls=http://127.0.0.1:0",
-            "--unsafe-no-fsync",  # the data live as long as the test
-            "--quota-backend-bytes=4294967296",
-            "--log-level=warn",
-        )
-        self._await(child, lambda: _answers(port, "/health"), "answers /health")
+        child = self._launch("etcd", flags.etcd(self.folder, port))
+        self._await(child, lambda: loopback.unwell(port, "/health", tls=False), "answers /health")
 
     def _start_first_api_server(self, port: int) -> None:
         self._port = port
         self._start_api_server(port)
 
     def _start_api_server(self, port: int) -> None:
-        certs = self.folder / "certs"
-        key = certs / "apiserver.key"
-        disabled = ["ServiceAccount", "TaintNodesByCondition"] if self._admission == "light" else []
-        child = self._launch(
-            "kube-apiserver",
-            f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
-            f"--secure-port={port}",
-            "--bind-address=127.0.0.1",
-            # It makes a self-signed certificate here at its first start, before it reads the key files below: the
-            # serving key doubles as the key of the service accounts, and no openssl is needed.
-            f"--cert-dir={certs}",
-            f"--service-account-key-file={key}",
-            f"--service-account-signing-key-file={key}",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-cluster-ip-range=10.0.0.0/24",
-            f"--token-auth-file={self.folder / 'tokens.csv'}",
-            "--authorization-mode=RBAC",
-            "--endpoint-reconciler-type=none",  # nobody looks for it in a Service; it would hold up the shutdown
-            *([f"--disable-admission-plugins={','.join(disabled)}"] if disabled else []),
-        )
+        arguments = flags.kube_apiserver(self.folder, port, etcd_port=self._etcd_port, admission=self._admission)
+        child = self._launch("kube-apiserver", arguments)
         self._await(child, self._api_server_ready, "answers /readyz with its system namespaces and roles in place")
 
     def _api_server_ready(self) -> str | None:
@@ -325,40 +291,17 @@ class ControlPlane:
             return str(error)
         return None if status == 200 else answer.decode(errors="replace")[-1000:]
 
-    def _start_component(self, name: str) -> None:
-        port = _free_port()
-        kubeconfig = f"--kubeconfig={self.kubeconfig}"
-        match name:
-            case "kwok":
-                args = [
-                    kubeconfig,
-                    f"--config={Path(__file__).with_name('kwok-stages.yaml')}",
-                    "--manage-all-nodes=true",
-                    f"--server-address=127.0.0.1:{port}",
-                    "--node-lease-duration-seconds=40",
-                ]
-            case _:
-                args = [
-                    kubeconfig,
-                    f"--authentication-kubeconfig={self.kubeconfig}",
-                    f"--authorization-kubeconfig={self.kubeconfig}",
-                    f"--cert-dir={self.folder / name}",
-                    "--bind-address=127.0.0.1",
-                    f"--secure-port={port}",
-                    "--leader-elect=false",
-                ]
-        if name == "kube-controller-manager":
-            key = self.folder / "certs/apiserver.key"
-            args += [f"--service-account-private-key-file={key}", f"--root-ca-file={self.ca_file}"]
-            if "kwok" not in self._more:
-                args.append("--controllers=*,-node-lifecycle-controller")  # no heartbeats: it would taint every node
-        child = self._launch(name, *args)
-        self._await(child, lambda: _answers(port, "/healthz", tls=name != "kwok"), "answers /healthz")
+    def _start_component(self, name: str, port: int) -> None:
+        heartbeats = "kwok" in self._more
+        arguments = flags.controller(name, self.folder, port, kubeconfig=self.kubeconfig, heartbeats=heartbeats)
+        child = self._launch(name, arguments)
+        self._await(child, lambda: loopback.unwell(port, "/healthz", tls=name != "kwok"), "answers /healthz")
 
     def _await(self, child: Child, check: Callable[[], str | None], want: str) -> None:
         """Poll until `check` returns None. Raises ControlPlaneFailed with the log's end when it dies or takes too long."""
         deadline = time.monotonic() + _START_LIMIT_S
-        while (reason := check()) is not None:
+        # A server that answers may be somebody else's on the port that ours did not get: ours must be running, too.
+        while (reason := check()) is not None or child.exit_code is not None:
             code = child.exit_code
             if code is None and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -369,29 +312,6 @@ class ControlPlane:
             raise ControlPlaneFailed(
                 f"control plane: {child.name} {what}; expected: it {want}; last answer: {reason}\n{child.tail()}"
             )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _answers(port: int, path: str, *, tls: bool = False) -> str | None:
-    """None when it says 200, else what it said. The certificate is not checked: loopback, and no secret is sent."""
-    connection = (
-        http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=ssl._create_unverified_context())
-        if tls
-        else http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    )
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return None if response.status == 200 else f"{response.status} {response.read(500).decode(errors='replace')}"
-    except (OSError, http.client.HTTPException) as error:
-        return str(error)
-    finally:
-        connection.close()
 
 
 def _write_private(path: Path, text: str) -> None:
