@@ -6,9 +6,8 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
 from io import StringIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 import msgspec
@@ -23,7 +22,6 @@ from carbon_scheduler.sim.demo_report import Report, Row, report, sentence, unde
 from carbon_scheduler.sim.demo_stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from types import FrameType
 
 SCHEDULING_LIMIT_S: Final = 60.0
@@ -53,7 +51,7 @@ def demo(real: bool, keep: bool, output: str) -> int:
       carbon-scheduler demo -o json | jq .total
     """
     stderr = Console(stderr=True, highlight=False)
-    with _signals() as no_more, Stage(real=real, environ=os.environ) as stage:
+    with _Signals() as signals, Stage(real=real, environ=os.environ, interrupted=signals.check) as stage:
         try:
             grid_data = LIVE if stage.live_data else SYNTHETIC
             log = _LogView(stage, stderr)
@@ -71,7 +69,7 @@ def demo(real: bool, keep: bool, output: str) -> int:
             if keep:
                 _keep(stage, log, stderr)
         finally:
-            no_more()
+            signals.no_more()
     return 0
 
 
@@ -191,28 +189,46 @@ def _keep(stage: Stage, log: _LogView, stderr: Console) -> None:
         stderr.print("\nEnding everything.")
 
 
-@contextmanager
-def _signals() -> Iterator[Callable[[], None]]:
-    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that what was started is ended. Yields what shuts signals out
-    from then on: a second Ctrl-C must not cut the clearing up short (which takes a few seconds at most)."""
-    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+class _Signals:
+    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that what was started is ended.
 
-    def no_more() -> None:
-        for number in numbers:
+    Python drops an exception that a handler raises inside a callback of the interpreter, and there are such around a fork:
+    while a process is being started the handler only remembers, and the next `check` raises.
+    """
+
+    _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self._got: int | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._handle) for number in self._NUMBERS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt, or SystemExit with the signal's code, when one has come."""
+        if self._got == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._got is not None:
+            sys.exit(128 + self._got)
+
+    def no_more(self) -> None:
+        """From here on they are ignored: a second Ctrl-C must not cut the clearing up short (a few seconds at most)."""
+        for number in self._NUMBERS:
             signal.signal(number, signal.SIG_IGN)
 
-    def stop(number: int, _: FrameType | None) -> None:
-        no_more()
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield no_more
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.no_more()
+        self._got = number
+        while frame:
+            if frame.f_globals.get("__name__") == "subprocess":
+                return
+            frame = frame.f_back
+        self.check()
 
 
 def _print(shown: Report) -> None:

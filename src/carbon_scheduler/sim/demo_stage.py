@@ -48,11 +48,15 @@ class Stage:
     """A context manager; `start_servers`, then fill the cluster with `request`, then `start_scheduler`.
 
     `environ` is the user's: a key of Electricity Maps in it means live data, and goes to the scheduler alone. Every call
-    that waits raises PartDied when a process has ended, with its last words.
+    that waits raises PartDied when a process has ended, with its last words; it also calls `interrupted`, which raises when
+    the user wants no more.
     """
 
-    def __init__(self, *, real: bool, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, real: bool, environ: Mapping[str, str], interrupted: Callable[[], None] = lambda: None
+    ) -> None:
         self._real = real
+        self._interrupted = interrupted
         self._plane: ControlPlane | None = None
         self._api: _Api | None = None
         self._environ = dict(environ)
@@ -113,7 +117,8 @@ class Stage:
         return self._api.request(method, path, body)
 
     def check(self) -> None:
-        """Raises PartDied when a process has ended."""
+        """Raises PartDied when a process has ended, and what `interrupted` raises."""
+        self._interrupted()
         plane = self._plane.children if self._plane else {}
         for name, child in {**plane, **self._children}.items():
             if (code := child.exit_code) is not None:
