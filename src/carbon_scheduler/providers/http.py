@@ -47,7 +47,7 @@ class Http:
         self.base = _base(url)
         self.place = self.base.host_port_subcomponent or ""
         self._timeout_s = timeout_s
-        self._proxy, self._proxy_auth = _proxy(self.base, environ)
+        self._proxy, self._proxy_headers = _proxy(self.base, environ)
         self._ssl = _ssl_context(ca_file or environ.get("REQUESTS_CA_BUNDLE", ""))
         self._slots = asyncio.Semaphore(_CONNECTIONS)
         self._session: aiohttp.ClientSession | None = None
@@ -83,8 +83,15 @@ class Http:
     async def _get(self, url: URL, key: ApiKey | None, max_body_b: int) -> Answer:
         session = self._open()
         headers = {"auth-token": key.reveal()} if key else {}
+        tunnel = self.base.scheme == "https"
+        if self._proxy_headers and not tunnel:  # without a tunnel the proxy reads the request itself
+            headers |= self._proxy_headers
         async with session.get(
-            url, headers=headers, allow_redirects=False, proxy=self._proxy, proxy_auth=self._proxy_auth
+            url,
+            headers=headers,
+            allow_redirects=False,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers if tunnel else None,
         ) as response:
             body = bytearray()
             async for chunk in response.content.iter_any():
@@ -128,7 +135,7 @@ def _base(url: str) -> URL:
     return base.with_query(None).with_fragment(None)
 
 
-def _proxy(base: URL, environ: Mapping[str, str]) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+def _proxy(base: URL, environ: Mapping[str, str]) -> tuple[URL | None, dict[str, str] | None]:
     """HTTPS_PROXY and NO_PROXY (lower case first, as curl does) for this address."""
     bypass = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     name = f"{base.scheme}_proxy"
@@ -143,8 +150,9 @@ def _proxy(base: URL, environ: Mapping[str, str]) -> tuple[URL | None, aiohttp.B
         raise ConfigError(
             f"{name.upper()}: expected http://[USER:PASSWORD@]HOST:PORT (its value is not shown, it may hold a password)"
         )
-    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return proxy.with_user(None), auth
+    if not proxy.user:
+        return proxy, None
+    return proxy.with_user(None), {"Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user, proxy.password or "")}
 
 
 def _bypassed(host: str, port: int | None, no_proxy: str) -> bool:
