@@ -235,12 +235,19 @@ def test_a_part_that_is_killed_ends_the_demo(demo: Callable[..., Run], part: str
 
 
 def test_a_part_that_dies_early_says_why(demo: Callable[..., Run]) -> None:
-    run = demo(DEFAULT_CARBON_ZONE="US-NY-NYXX")
+    run = demo(ELECTRICITY_MAPS_API_KEY="not-a-real-key", ELECTRICITY_MAPS_URL="nonsense")
     assert run.wait() == 3
     assert "the scheduler ended with code 2 before its time; its last lines:\n  scheduler: Error: " in run.err
-    assert "US-NY-NYIS" in run.err
+    assert "ELECTRICITY_MAPS_URL: got 'nonsense'" in run.err
     assert "Traceback" not in run.err
     run.assert_nothing_left()
+
+
+def test_the_users_default_zone_is_used_and_a_misspelled_one_said(demo: Callable[..., Run]) -> None:
+    run = demo("-o", "json", DEFAULT_CARBON_ZONE="US-NY-NYXX")
+    assert run.wait() == 0
+    assert "Error: DEFAULT_CARBON_ZONE: 'US-NY-NYXX' is not a grid zone" in run.err
+    assert "Did you mean 'US-NY-NYIS'" in run.err
 
 
 def test_settings_of_the_users_do_not_reach_the_demo(demo: Callable[..., Run]) -> None:

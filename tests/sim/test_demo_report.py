@@ -120,7 +120,8 @@ def test_total_and_sentence() -> None:
     )
     assert sentence(got) == (
         "3 of 5 pods placed, 1 pending, 1 of other schedulers; mean carbon intensity 200.0 g/kWh, against 300.0 g/kWh had "
-        "each pod gone to its blind choice (the node that kube-scheduler's scores alone would have taken at that moment): "
+        "each pod gone to its blind choice (the node that kube-scheduler's scores alone would have taken then, in the "
+        "cluster as it was): "
         "100.0 g/kWh (33.3%) less."
     )
 

@@ -201,7 +201,7 @@ def sentence(total: Total) -> str:
     )
     return (
         f"{text}; mean carbon intensity {own:.1f} g/kWh, against {blind:.1f} g/kWh had each pod gone to its blind choice "
-        f"(the node that kube-scheduler's scores alone would have taken at that moment): {verdict}."
+        f"(the node that kube-scheduler's scores alone would have taken then, in the cluster as it was): {verdict}."
     )
 
 
