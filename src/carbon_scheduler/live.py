@@ -20,7 +20,7 @@ from carbon_scheduler.core.decision import Bind, Effect
 from carbon_scheduler.core.grid import UnknownGridZone
 from carbon_scheduler.core.model import NodeName, PodUid
 from carbon_scheduler.core.scheduler import Scheduler
-from carbon_scheduler.errors import ApiStatusError, ApiUnreachable
+from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, CarbonSchedulerError
 from carbon_scheduler.kube import watch
 from carbon_scheduler.kube.access import access
 from carbon_scheduler.kube.client import ApiClient
@@ -249,8 +249,8 @@ class Shell:
     async def _decide_for_ever(self) -> None:
         while True:
             await self._next_turn()
-            while self._leading and self._decide():
-                await asyncio.sleep(0)  # nothing is polled: watches and leases get their turn
+            while self._leading and self._decide():  # noqa: ASYNC110  # nothing is polled: the others get their turn
+                await asyncio.sleep(0)
 
     async def _next_turn(self) -> None:
         """Waits for an event or for the core's next timer."""
@@ -383,7 +383,7 @@ class Shell:
         """What changes slowly: gauges, and counters that live in the parts."""
         while True:
             await self._clock.sleep(HOUSEKEEPING_S)
-            self.metrics.pending({queue: count for queue, count in self.core.counts().items()})
+            self.metrics.pending(self.core.counts())
             self.metrics.leader.set(int(self._leading and (self._election is None or self._election.leads)))
             for reflector in self._reflectors():
                 kind = reflector.resource.kind

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builders import make_node, make_pod
 from carbon_scheduler.core.framework import Framework
 from carbon_scheduler.core.model import (
     HostPort,
@@ -25,7 +26,6 @@ from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.core.plugins.node_affinity import as_int64
 from carbon_scheduler.core.plugins.taints import tolerates
 from carbon_scheduler.core.snapshot import Snapshot
-from tests.builders import make_node, make_pod
 
 MIB = 2**20
 
@@ -225,7 +225,11 @@ def test_pods_pinned_to_a_node_say_so_of_the_others_as_upstream_does() -> None:
 
 
 def test_preferred_affinity_scores_by_weight() -> None:
-    nodes = (make_node("a", labels={"disk": "ssd", "gen": "new"}), make_node("b", labels={"disk": "ssd"}), make_node("c"))
+    nodes = (
+        make_node("a", labels={"disk": "ssd", "gen": "new"}),
+        make_node("b", labels={"disk": "ssd"}),
+        make_node("c"),
+    )
     preferred = (
         PreferredTerm(2, expr("disk", "Exists")),
         PreferredTerm(1, expr("gen", "In", "new")),
@@ -276,7 +280,18 @@ def test_normalisation_by_maximum() -> None:
     assert by_maximum(raw * 0, reverse=False).tolist() == [0, 0, 0]
 
 
-INTEGERS = {"5": 5, "-5": -5, "+5": 5, "05": 5, "5.0": None, "": None, " 5": None, "1_0": None, "٥": None, "9" * 19: None}
+INTEGERS = {
+    "5": 5,
+    "-5": -5,
+    "+5": 5,
+    "05": 5,
+    "5.0": None,
+    "": None,
+    " 5": None,
+    "1_0": None,
+    "٥": None,
+    "9" * 19: None,
+}
 
 
 @pytest.mark.parametrize(("text", "want"), INTEGERS.items())

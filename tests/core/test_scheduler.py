@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from builders import OURS, WALL, Story, make_node, make_pod, make_value
 from carbon_scheduler.core.decision import (
     Bind,
     PodDetected,
@@ -29,7 +30,6 @@ from carbon_scheduler.core.events import (
 )
 from carbon_scheduler.core.model import GridZone, Namespace, NodeName, Pod, Taint
 from carbon_scheduler.core.settings import Placement, Settings
-from tests.builders import OURS, WALL, Story, make_node, make_pod, make_value
 
 CLEAN, DIRTY = "FR", "PL"
 
@@ -534,7 +534,7 @@ def test_the_message_is_upstreams(nodes: list[dict[str, Any]], pod: dict[str, An
 
 
 def test_sequence_numbers_grow_across_restarts() -> None:
-    story, _, bind = one_in_flight()
+    _, _, bind = one_in_flight()
     later = Story()
     later.wait(0.5).nodes(make_node("only", zone="FR")).carbon(FR=50).pods(make_pod("x"))
     later.decide()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from typing import TYPE_CHECKING
+from urllib.request import Request, urlopen
 
 import pytest
 
+from api_contract import Api
+from carbon_scheduler.sim.apiserver import EmbeddedApiServer
 from real_cluster import Cluster
 
 if TYPE_CHECKING:
@@ -21,3 +26,27 @@ async def cluster(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
         await cluster.clear()
         yield cluster
         await cluster.clear()
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.control_plane)])
+async def api(request: pytest.FixtureRequest) -> AsyncIterator[Api]:
+    """The same client of the embedded and of the real API server, in a namespace of its own: the contract's two sides."""
+    namespace = f"contract-{uuid.uuid4().hex[:8]}"
+    if request.param == "embedded":
+        async with EmbeddedApiServer() as server, Api(server.url, namespace) as api:
+            api.faults = server.faults
+            api.compact = server.faults.compact
+            yield api
+        return
+    plane: ControlPlane = request.getfixturevalue("control_plane")
+    async with Api(plane.server_url, namespace, token=plane.admin_token, ca_file=plane.ca_file) as api:
+        api.compact = lambda: _compact_etcd(plane)
+        yield api
+
+
+def _compact_etcd(plane: ControlPlane) -> None:
+    """Events are the one kind that the real API server reads from etcd itself, not from its watch cache."""
+    now = plane.request("GET", "/api/v1/events?limit=1")["metadata"]["resourceVersion"]
+    body = json.dumps({"revision": now, "physical": True}).encode()
+    with urlopen(Request(f"{plane.etcd_url}/v3/kv/compaction", data=body), timeout=10) as response:
+        assert response.status == 200

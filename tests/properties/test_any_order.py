@@ -12,6 +12,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders import OURS, WALL, make_node, make_pod, make_value
 from carbon_scheduler.core.decision import Bind, ReadPod
 from carbon_scheduler.core.events import (
     Bound,
@@ -31,7 +32,6 @@ from carbon_scheduler.core.model import GridZone, Node, NodeName, Pod, Taint
 from carbon_scheduler.core.scheduler import Scheduler
 from carbon_scheduler.core.settings import Settings
 from carbon_scheduler.providers.tables import grid_zones
-from tests.builders import OURS, WALL, make_node, make_pod, make_value
 
 NODES = [f"n{i}" for i in range(4)]
 ZONES = ["FR", "PL", "DE", ""]
@@ -84,7 +84,9 @@ class Book:
 
     def load(self, node: str) -> tuple[int, int, int, list[int]]:
         """Pods, millicores, bytes and host ports on a node: bound ones and asked ones."""
-        here = [p for uid, p in self.pods.items() if (p.node_name or (uid in self.asked and self.asked[uid].node)) == node]
+        here = [
+            p for uid, p in self.pods.items() if (p.node_name or (uid in self.asked and self.asked[uid].node)) == node
+        ]
         requests = [pod.charge or pod.spec.requests for pod in here]
         ports = [port.port for pod in here for port in pod.spec.host_ports]
         return len(here), sum(r.cpu_m for r in requests), sum(r.memory_b for r in requests), ports
@@ -108,7 +110,9 @@ class Book:
         assert again is None or again == bind, "a second Binding while the first may still land"
         assert pod.node_name is None, "a pod that is bound already"
         assert pod.scheduler_name == OURS
-        assert not (pod.gated or pod.terminating or pod.refusal)
+        assert not pod.gated
+        assert not pod.terminating
+        assert not pod.refusal
         node = self.nodes[bind.node]
         self.asked[bind.uid] = bind
         count, cpu_m, memory_b, ports = self.load(bind.node)
@@ -153,8 +157,12 @@ steps = st.one_of(
     st.tuples(st.just("pod-gone"), st.integers(0, 9)),
     st.tuples(st.just("node-gone"), st.sampled_from(NODES)),
     st.tuples(st.just("carbon"), st.tuples(st.sampled_from(ZONES[:3]), st.sampled_from([None, 50.0, 52.0, 700.0]))),
-    st.tuples(st.just("answer"), st.tuples(st.integers(0, 30), st.sampled_from(["bound", "403", "409", "unknown", "echo"]))),
-    st.tuples(st.just("read"), st.tuples(st.integers(0, 30), st.sampled_from(["as asked", "pending", "gone", "elsewhere"]))),
+    st.tuples(
+        st.just("answer"), st.tuples(st.integers(0, 30), st.sampled_from(["bound", "403", "409", "unknown", "echo"]))
+    ),
+    st.tuples(
+        st.just("read"), st.tuples(st.integers(0, 30), st.sampled_from(["as asked", "pending", "gone", "elsewhere"]))
+    ),
     st.tuples(st.just("again"), st.integers(0, 200)),
     st.tuples(st.just("wait"), st.sampled_from([0.1, 1.0, 30.0, 400.0])),
     st.tuples(st.just("decide"), st.integers(1, 5)),

@@ -69,9 +69,9 @@ class Queue:
         entry = self._entries.get(uid)
         return entry.place if entry else None
 
-    def counts(self) -> dict[Place, int]:
+    def counts(self) -> dict[str, int]:
         """How many pods are where. Cost: O(pods in the queue)."""
-        found: dict[Place, int] = {"active": 0, "backoff": 0, "unschedulable": 0, "binding": 0}
+        found: dict[str, int] = {"active": 0, "backoff": 0, "unschedulable": 0, "binding": 0}
         for entry in self._entries.values():
             found[entry.place] += 1
         return found

@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, Namespace, Node, NodeName, Pod, PodUid
-    from carbon_scheduler.core.queue import Place
     from carbon_scheduler.core.settings import Policy, Settings
 
 _PLACEMENT = LABEL_PREFIX + "placement"
@@ -324,7 +323,7 @@ class Scheduler:
             due = max(due, min(self._awaited.values()))
         return due
 
-    def counts(self) -> dict[Place, int]:
+    def counts(self) -> dict[str, int]:
         """How many pods of ours are active, backing off, unschedulable, being bound."""
         return self._queue.counts()
 

@@ -121,6 +121,11 @@ class ControlPlane:
         return f"https://127.0.0.1:{self._port}"
 
     @property
+    def etcd_url(self) -> str:
+        """etcd's own address, e.g. to compact its history so that older watches and lists get 410."""
+        return f"http://127.0.0.1:{self._etcd_port}"
+
+    @property
     def admin_token(self) -> str:
         return self.tokens["admin"]
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from carbon_scheduler.sim.apiserver.documents import Document, copied, items, mapping, objects, present, text
 from carbon_scheduler.sim.apiserver.failures import forbidden
-from carbon_scheduler.sim.apiserver.kinds import PRIORITY_CLASSES
+from carbon_scheduler.sim.apiserver.kinds import NODES, PRIORITY_CLASSES
 from carbon_scheduler.sim.apiserver.quantities import canonical
+from carbon_scheduler.sim.apiserver.times import whole_seconds
 
 if TYPE_CHECKING:
     from carbon_scheduler.sim.apiserver.kinds import Kind
@@ -66,14 +67,34 @@ def fill_in(kind: Kind, document: Document, store: Store, now: str) -> None:
 
 
 def normalise(kind: Kind, document: Document) -> None:
-    """Defaults that apply to every write of a pod or node, not only the first."""
+    """What every write of a pod or node goes through, not only the first."""
     if kind.kind == "Pod":
         spec = _spec(document)
+        _drop_empty(spec)
         for container in _containers(spec):
             _container(container)
         _tolerate(spec)
     elif kind.kind == "Node":
+        spec = _spec(document)
+        _drop_empty(spec)
+        if spec.get("unschedulable") is False:
+            del spec["unschedulable"]
+
+
+def normalise_status(kind: Kind, document: Document) -> None:
+    """What a write of the status goes through: Go writes some times of a condition even when there is none."""
+    times = {"Pod": ("lastProbeTime", "lastTransitionTime"), "Node": ("lastHeartbeatTime", "lastTransitionTime")}
+    for condition in objects(document, "status", "conditions"):
+        for name in times.get(kind.kind, ()):
+            written = condition.get(name)
+            condition[name] = whole_seconds(written) if isinstance(written, str) else None
+    if kind.kind == "Node":
         _node_resources(document)
+
+
+def _drop_empty(spec: Document) -> None:
+    for name in [name for name, value in spec.items() if value in ("", [])]:
+        del spec[name]
 
 
 def _spec(document: Document) -> Document:
@@ -89,6 +110,7 @@ def _containers(spec: Document) -> list[Document]:
 
 def _pod(document: Document, store: Store, now: str) -> None:
     spec = _spec(document)
+    _drop_empty(spec)
     for container in _containers(spec):
         _container(container)
     for name, value in (
@@ -228,7 +250,8 @@ def _node(document: Document) -> None:
         ),
         **facts,
     }
-    _node_resources(document)
+    normalise(NODES, document)
+    normalise_status(NODES, document)
 
 
 def _node_resources(document: Document) -> None:

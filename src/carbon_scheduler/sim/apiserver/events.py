@@ -36,7 +36,11 @@ _ALWAYS: Final[Document] = {
 
 def shown(document: Document) -> Document:
     """A stored event as events.k8s.io/v1 shows it."""
-    return {_RENAMED.get(key, key): value for key, value in document.items()}
+    return {
+        _RENAMED.get(key, key): value
+        for key, value in document.items()
+        if value != "" or key not in ("reportingComponent", "reportingInstance")
+    }
 
 
 def stored(document: Document) -> Document:

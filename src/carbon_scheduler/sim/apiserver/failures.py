@@ -163,7 +163,7 @@ def rejected_patch() -> Failure:
 
 def invalid(kind: str, group: str, name: str, causes: Iterable[Cause]) -> Failure:
     found = list(causes)
-    parts = [f"{cause.field}: {cause.message}" for cause in found]
+    parts = list(dict.fromkeys(f"{cause.field}: {cause.message}" for cause in found))
     joined = parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
     qualified, details = _of(kind, group, name)
     details["causes"] = [msgspec.to_builtins(cause) for cause in found]

@@ -6,8 +6,6 @@ import re
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Final
 
-from carbon_scheduler.sim.apiserver.failures import Failure, bad_request
-
 _FORM: Final = re.compile(
     r"([+-]?)([0-9]+\.?[0-9]*|\.[0-9]+)(?:(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?|[eE]([+-]?[0-9]+))"
 )
@@ -19,10 +17,10 @@ MAX_INT64: Final = 2**63 - 1
 
 
 def parse(quantity: object) -> Decimal:
-    """The number. Raises Failure 400 in the server's words when it is none. Exponents beyond 120 saturate."""
+    """The number. Raises ValueError in the server's words when it is none. Exponents beyond 120 saturate."""
     found = _FORM.fullmatch(str(quantity).strip()) if isinstance(quantity, str | int | float) else None
     if not found or isinstance(quantity, bool) or len(found.group(0)) > 150:
-        raise malformed()
+        raise ValueError("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
     sign, digits, suffix, exponent = found.groups()
     number = Decimal(sign + digits)
     if exponent is not None:
@@ -31,10 +29,6 @@ def parse(quantity: object) -> Decimal:
     if suffix in _BINARY:
         return _EXACT.multiply(number, Decimal(1 << _BINARY[suffix]))
     return _EXACT.scaleb(number, _DECIMAL[suffix or ""])
-
-
-def malformed() -> Failure:
-    return bad_request("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
 
 
 def canonical(quantity: object) -> str:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from carbon_scheduler.sim.apiserver import events, failures, patches, pods
-from carbon_scheduler.sim.apiserver.defaults import fill_in, normalise
-from carbon_scheduler.sim.apiserver.documents import Document, copied, decode, items, mapping, present, text
+from carbon_scheduler.sim.apiserver.defaults import fill_in, normalise, normalise_status
+from carbon_scheduler.sim.apiserver.documents import Document, decode, items, mapping, present, text
 from carbon_scheduler.sim.apiserver.failures import Cause, Failure
-from carbon_scheduler.sim.apiserver.kinds import EVENTS, EVENTS_V1, NAMESPACES, NODES, PODS, PRIORITY_CLASSES
+from carbon_scheduler.sim.apiserver.kinds import EVENTS, EVENTS_V1, NAMESPACES, PODS, PRIORITY_CLASSES
 from carbon_scheduler.sim.apiserver.store import Stored
 from carbon_scheduler.sim.apiserver.validation import check_types, invalid, validate
 
@@ -54,7 +54,16 @@ _NEVER_UNCONDITIONAL: Final = frozenset(
     }
 )
 _FIRST_NAMESPACES: Final = ("default", "kube-node-lease", "kube-public", "kube-system")
-_FIRST_PRIORITIES: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+_FIRST_PRIORITIES: Final = {
+    "system-cluster-critical": (
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    "system-node-critical": (
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+}
 
 
 class DeleteOptions(msgspec.Struct, frozen=True):
@@ -75,8 +84,8 @@ class Registry:
         self._random = random.Random(seed)
         for name in _FIRST_NAMESPACES:
             self.create(NAMESPACES, "", {"metadata": {"name": name}})
-        for name, value in _FIRST_PRIORITIES.items():
-            self.create(PRIORITY_CLASSES, "", {"metadata": {"name": name}, "value": value})
+        for name, (value, description) in _FIRST_PRIORITIES.items():
+            self.create(PRIORITY_CLASSES, "", {"metadata": {"name": name}, "value": value, "description": description})
 
     def timestamp(self, after_s: float = 0.0) -> str:
         """Now, or `after_s` later, as metav1.Time writes it: RFC 3339 in whole seconds."""
@@ -110,7 +119,7 @@ class Registry:
             events.fill_in(document)
         metadata.setdefault("name", "")
         fill_in(kind, document, self.store, now)
-        self._check(kind, document)
+        self._check(kind, document, new=True)
         key: Key = (namespace if kind.namespaced else "", metadata["name"])
         if key in self.store.collection(kind.storage).objects:
             raise failures.already_exists(kind.resource, kind.group, metadata["name"])
@@ -162,7 +171,7 @@ class Registry:
         before = self.get(kind, namespace if kind.namespaced else "", name)
         shown = events.shown(before.document) if kind is EVENTS_V1 else before.document
         patched = apply(shown, body)
-        document = self._accept(kind, namespace, patched, own=False)
+        document = self._accept(kind, namespace, patched)
         metadata = document["metadata"]
         if text(metadata, "name") != name:
             raise failures.bad_request(
@@ -224,8 +233,8 @@ class Registry:
         if ("", name) in self.store.collection(NAMESPACES.storage).objects:
             self.store.remove(NAMESPACES.storage, ("", name))
 
-    def _accept(self, kind: Kind, namespace: str, body: Document, *, own: bool = True) -> Document:
-        """The document to store from what was sent: right kind and namespace, known metadata, stored view."""
+    def _accept(self, kind: Kind, namespace: str, body: Document) -> Document:
+        """A document to store from what was sent: right kind and namespace, known metadata, stored view, nothing shared."""
         sent = text(body, "kind")
         if sent not in ("", kind.kind):
             message = (
@@ -254,7 +263,7 @@ class Registry:
         }
         if kind is EVENTS_V1:
             document = events.stored(document)
-        return document if own else copied(document)
+        return document
 
     def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
         if not kind.namespaced:
@@ -265,10 +274,11 @@ class Registry:
             why = f"unable to create new content in namespace {namespace} because it is being terminated"
             raise failures.forbidden(kind.resource, kind.group, name, why, [cause])
 
-    def _check(self, kind: Kind, document: Document) -> None:
-        causes = validate(kind, document)
+    def _check(self, kind: Kind, document: Document, *, new: bool = False) -> None:
+        causes = validate(kind, document, new=new)
         if causes:
-            raise failures.invalid(kind.kind, kind.group, text(document, "metadata", "name"), causes)
+            group = "" if kind is EVENTS_V1 else kind.group
+            raise failures.invalid(kind.kind, group, text(document, "metadata", "name"), causes)
 
     def _generated(self, kind: Kind, namespace: str, prefix: str) -> str:
         objects = self.store.collection(kind.storage).objects
@@ -287,6 +297,7 @@ class Registry:
         _keep(metadata, old["metadata"], "deletionGracePeriodSeconds")
         _keep(metadata, old["metadata"], "generateName")
         if subresource == "status":
+            normalise_status(kind, document)
             for field in old.keys() | document.keys():
                 if field not in ("metadata", "status"):
                     _keep(document, old, field)
@@ -294,15 +305,11 @@ class Registry:
         else:
             if kind.status:
                 _keep(document, old, "status")
+            normalise(kind, document)
             if kind is PODS:
-                normalise(kind, document)
                 causes = pods.forbidden_changes(old, document)
                 if causes:
                     raise failures.invalid(kind.kind, kind.group, name, causes)
-            elif kind is NODES:
-                normalise(kind, document)
-        if kind is NODES and subresource == "status":
-            normalise(kind, document)
         if kind.storage == EVENTS.storage:
             events.fill_in(document)
         self._check(kind, document)
@@ -346,32 +353,42 @@ def _keep(document: Document, old: Document, field: str) -> None:
         document.pop(field, None)
 
 
-def _parsed(body: bytes | Document) -> object:
+def _parsed(body: bytes | Document, said_before: str) -> object:
     if isinstance(body, dict):
         return body
     try:
         return decode(body)
     except msgspec.DecodeError as error:
-        raise failures.bad_request(f"error decoding patch: {error}") from error
+        why = "unexpected end of JSON input" if "truncated" in str(error) else str(error)
+        raise failures.bad_request(f"{said_before}{why}") from error
 
 
-def _object(body: bytes | Document) -> Document:
-    patch = _parsed(body)
+def _object(body: bytes | Document, said_before: str = "") -> Document:
+    patch = _parsed(body, said_before)
     if not isinstance(patch, dict):
         raise failures.bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
     return patch
 
 
+def _merge(document: Document, body: bytes | Document) -> Document:
+    merged = patches.merge(document, _object(body, "error decoding patch: "))
+    return mapping(merged)
+
+
+def _strategic(document: Document, body: bytes | Document) -> Document:
+    return patches.strategic(document, _object(body))
+
+
 def _json_patch(document: Document, body: bytes | Document) -> Document:
-    operations = _parsed(body)
+    operations = _parsed(body, "error decoding patch: ")
     if not isinstance(operations, list):
         raise failures.bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     return patches.json_patch(document, operations)
 
 
 _PATCHES: Final[dict[str, Callable[[Document, bytes | Document], Document]]] = {
-    "application/merge-patch+json": lambda document, body: patches.merge(document, _object(body)),
-    "application/strategic-merge-patch+json": lambda document, body: patches.strategic(document, _object(body)),
+    "application/merge-patch+json": _merge,
+    "application/strategic-merge-patch+json": _strategic,
     "application/json-patch+json": _json_patch,
-    "application/apply-patch+yaml": lambda document, body: patches.strategic(document, _object(body)),
+    "application/apply-patch+yaml": _strategic,
 }

@@ -69,7 +69,7 @@ class Collection:
         self.name = name
         self.objects: dict[Key, Stored] = {}
         self.compacted = 0
-        """Changes up to and including this resourceVersion can no longer be read."""
+        """The oldest state that can still be listed; a watch can still start one before it."""
         self._log: list[Change] = []
         self._dropped = 0
         self._order: list[Key] | None = None
@@ -132,13 +132,13 @@ class Collection:
         self.wake()
 
     def compact(self, resource_version: int) -> None:
-        """Forget the changes up to and including `resource_version`."""
-        self._drop(self.position(resource_version) - self._dropped)
+        """Forget the states before `resource_version`."""
+        self._drop(self.position(resource_version - 1) - self._dropped)
         self.compacted = max(self.compacted, resource_version)
 
     def _drop(self, count: int) -> None:
         if count > 0:
-            self.compacted = self._log[count - 1].resource_version
+            self.compacted = self._log[count - 1].resource_version + 1
             del self._log[:count]
             self._dropped += count
 
@@ -180,7 +180,7 @@ class Store:
         return stored
 
     def compact(self, resource_version: int | None = None) -> None:
-        """Forget all history up to `resource_version` (None: up to now): older lists and watches get 410."""
+        """Forget all states before `resource_version` (None: before now): older lists and watches get 410."""
         upto = self.resource_version if resource_version is None else resource_version
         for collection in self._collections.values():
             collection.compact(upto)

@@ -40,11 +40,27 @@ _COLUMNS: Final = {
     "Secret": "Name Type Data Age",
     "ServiceAccount": "Name Age",
     "CSINode": "Name Drivers Age",
+    "Role": "Name Created_At",
+    "ClusterRole": "Name Created_At",
+    "RoleBinding": "Name Role Age +Users +Groups +ServiceAccounts",
+    "ClusterRoleBinding": "Name Role Age +Users +Groups +ServiceAccounts",
+    "CSIDriver": ("Name AttachRequired PodInfoOnMount StorageCapacity TokenRequests RequiresRepublish Modes Age"),
+    "CSIStorageCapacity": "Name Created_At",
     "VolumeAttachment": "Name Attacher PV Node Attached Age",
 }
 _FALLBACK: Final = "Name Age"
 _INTEGERS: Final = frozenset({"Desired", "Current", "Available", "Allowed Disruptions", "Value", "Drivers", "Active"})
-_BOOLEANS: Final = frozenset({"Global-Default", "Suspend", "Attached"})
+_BOOLEANS: Final = frozenset(
+    {
+        "Global-Default",
+        "Suspend",
+        "Attached",
+        "AttachRequired",
+        "PodInfoOnMount",
+        "StorageCapacity",
+        "RequiresRepublish",
+    }
+)
 
 
 def columns(kind: Kind) -> list[Document]:
@@ -53,6 +69,7 @@ def columns(kind: Kind) -> list[Document]:
     for word in _COLUMNS.get(kind.kind, _FALLBACK).split():
         name = word.lstrip("+").replace("_", " ")
         type_ = "integer" if name in _INTEGERS else "boolean" if name in _BOOLEANS else "string"
+        type_ = "date" if name == "Created At" else type_
         found.append(
             {
                 "name": name,
@@ -298,6 +315,29 @@ def _budget(each: Document, name: str, age: str, now: datetime) -> list[Cell]:
     return [name, "N/A" if least is None else str(least), "N/A" if most is None else str(most), allowed, age]
 
 
+def _binding(each: Document, name: str, age: str, now: datetime) -> list[Cell]:
+    subjects: dict[str, list[str]] = {"User": [], "Group": [], "ServiceAccount": []}
+    for subject in objects(each, "subjects"):
+        who = text(subject, "name")
+        if text(subject, "kind") == "ServiceAccount":
+            who = f"{text(subject, 'namespace')}/{who}"
+        subjects.setdefault(text(subject, "kind"), []).append(who)
+    role = f"{text(each, 'roleRef', 'kind')}/{text(each, 'roleRef', 'name')}"
+    return [name, role, age, *(", ".join(subjects[kind]) for kind in ("User", "Group", "ServiceAccount"))]
+
+
+def _driver(each: Document, name: str, age: str, now: datetime) -> list[Cell]:
+    spec = mapping(each, "spec")
+    flags = [spec.get(field) is True for field in ("attachRequired", "podInfoOnMount", "storageCapacity")]
+    tokens = ",".join(text(request, "audience") for request in objects(spec, "tokenRequests")) or "<unset>"
+    modes = ",".join(str(mode) for mode in items(spec, "volumeLifecycleModes")) or "<none>"
+    return [name, *flags, tokens, spec.get("requiresRepublish") is True, modes, age]
+
+
+def _created(each: Document, name: str, age: str, now: datetime) -> list[Cell]:
+    return [name, text(each, "metadata", "creationTimestamp")]
+
+
 _PRINTERS: Final[dict[str, Callable[[Document, str, str, datetime], list[Cell]]]] = {
     "Pod": _pod,
     "Node": _node,
@@ -337,6 +377,12 @@ _PRINTERS: Final[dict[str, Callable[[Document, str, str, datetime], list[Cell]]]
     ],
     "Secret": lambda each, name, age, now: [name, text(each, "type"), len(mapping(each, "data")), age],
     "CSINode": lambda each, name, age, now: [name, len(items(each, "spec", "drivers")), age],
+    "Role": _created,
+    "ClusterRole": _created,
+    "CSIStorageCapacity": _created,
+    "RoleBinding": _binding,
+    "ClusterRoleBinding": _binding,
+    "CSIDriver": _driver,
     "VolumeAttachment": lambda each, name, age, now: [
         name,
         text(each, "spec", "attacher"),

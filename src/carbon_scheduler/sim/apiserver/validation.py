@@ -20,7 +20,9 @@ from carbon_scheduler.sim.apiserver.documents import (
     text,
 )
 from carbon_scheduler.sim.apiserver.failures import Cause, Failure, bad_request
+from carbon_scheduler.sim.apiserver.kinds import EVENTS_V1
 from carbon_scheduler.sim.apiserver.quantities import parse
+from carbon_scheduler.sim.apiserver.times import check_micro_time, check_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from carbon_scheduler.sim.apiserver.kinds import Kind
 
 MAX_ANNOTATIONS_B: Final = 262_144
+MAX_NOTE: Final = 1024
+"""Characters of an event's note."""
 
 _SUBDOMAIN_FORM: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _LABEL_FORM: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -55,7 +59,7 @@ _LABEL_NAMED: Final = frozenset({"Namespace", "Service"})
 _PATH_NAMED: Final = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 
 
-def validate(kind: Kind, document: Document) -> list[Cause]:
+def validate(kind: Kind, document: Document, *, new: bool) -> list[Cause]:
     """What is wrong with an object about to be stored, in the server's order; an empty list when nothing is."""
     causes = list(_metadata(kind, mapping(document, "metadata")))
     match kind.kind:
@@ -66,7 +70,7 @@ def validate(kind: Kind, document: Document) -> list[Cause]:
         case "Lease":
             causes += _lease(document)
         case "Event":
-            causes += _event(document)
+            causes += _event(document, strict=new and kind is EVENTS_V1)
     return causes
 
 
@@ -110,6 +114,43 @@ def check_types(kind: Kind, document: Document) -> None:
                 raise _cannot_decode(kind, f"PodSpec.spec.{name}", value, "string")
         if spec.get("priority") is not None and not isinstance(spec["priority"], int):
             raise _cannot_decode(kind, "PodSpec.spec.priority", spec["priority"], "int32")
+    try:
+        _decode_times(kind, document)
+        _decode_quantities(kind, document)
+    except ValueError as error:
+        raise bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {error}'
+        ) from error
+
+
+def _decode_times(kind: Kind, document: Document) -> None:
+    """Raise ValueError for a time that Go could not parse."""
+    match kind.kind:
+        case "Lease":
+            for name in ("acquireTime", "renewTime"):
+                check_micro_time(mapping(document, "spec").get(name))
+        case "Event":
+            check_micro_time(document.get("eventTime"))
+            check_micro_time(mapping(document, "series").get("lastObservedTime"))
+        case "Pod" | "Node":
+            for condition in objects(document, "status", "conditions"):
+                for name in ("lastProbeTime", "lastHeartbeatTime", "lastTransitionTime"):
+                    check_time(condition.get(name))
+
+
+def _decode_quantities(kind: Kind, document: Document) -> None:
+    """Raise ValueError for a quantity that is none."""
+    scopes: list[Document] = []
+    if kind.kind == "Pod":
+        spec = mapping(document, "spec")
+        scopes = [mapping(spec, "overhead")]
+        for holder in (spec, *objects(spec, "containers"), *objects(spec, "initContainers")):
+            scopes += [mapping(holder, "resources", "requests"), mapping(holder, "resources", "limits")]
+    elif kind.kind == "Node":
+        scopes = [mapping(document, "status", "capacity"), mapping(document, "status", "allocatable")]
+    for scope in scopes:
+        for quantity in scope.values():
+            parse(quantity)
 
 
 def _cannot_decode(kind: Kind, field: str, value: object, go_type: str) -> Failure:
@@ -137,7 +178,7 @@ def _metadata(kind: Kind, metadata: Document) -> Iterator[Cause]:
     yield from _labels("metadata.labels", mapping(metadata, "labels"))
     annotations = mapping(metadata, "annotations")
     for key in annotations:
-        yield from _key("metadata.annotations", key.lower())
+        yield from _key("metadata.annotations", key)
     if annotations_b(annotations) > MAX_ANNOTATIONS_B:
         yield Cause(
             "FieldValueTooLong", f"Too long: may not be more than {MAX_ANNOTATIONS_B} bytes", "metadata.annotations"
@@ -253,19 +294,19 @@ def _lease(document: Document) -> Iterator[Cause]:
             yield invalid(f"spec.{name}", value, why)
 
 
-def _event(document: Document) -> Iterator[Cause]:
-    """The checks of new-style events (those with an eventTime); old ones pass with almost anything."""
+def _event(document: Document, *, strict: bool) -> Iterator[Cause]:
+    """The checks of new-style events: those with an eventTime or made through events.k8s.io (`strict`)."""
     if text(document, "metadata", "namespace") != (text(document, "involvedObject", "namespace") or "default"):
         yield invalid(
             "involvedObject.namespace", text(document, "involvedObject", "namespace"), "does not match event.namespace"
         )
-    if not present(document.get("eventTime")):
-        return
-    for name in ("reportingComponent", "reportingInstance", "action", "reason"):
-        shown = "reportingController" if name == "reportingComponent" else name
-        if not text(document, name):
-            yield required(shown)
-    if text(document, "type") not in ("Normal", "Warning"):
+    if present(document.get("eventTime")):
+        for name in ("reportingComponent", "reportingInstance", "action", "reason"):
+            if not text(document, name):
+                yield required("reportingController" if name == "reportingComponent" else name)
+        if len(text(document, "message")) > MAX_NOTE:
+            yield invalid("message", "", f"can have at most {MAX_NOTE} characters")
+    elif strict:
+        yield required("eventTime")
+    if strict and text(document, "type") not in ("Normal", "Warning"):
         yield invalid("type", text(document, "type"), "has invalid value: " + text(document, "type"))
-    if len(text(document, "message")) > 1024:
-        yield invalid("message", "", "can have at most 1024 characters")

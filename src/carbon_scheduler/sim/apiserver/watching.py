@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.sim.apiserver.views import View
 
 _BATCH: Final = 256
+_BAD_TOKEN: Final = "invalid continue token: continue key is not valid"
 INITIAL_EVENTS_END: Final = {"k8s.io/initial-events-end": "true"}
 
 
@@ -67,11 +68,9 @@ def _decoded(token: str) -> _Token:
     try:
         decoded = msgspec.json.decode(urlsafe_b64decode(token + "=" * (-len(token) % 4)), type=_Token)
     except ValueError as error:
-        raise failures.bad_request(f"invalid continue token: continue key is not valid: {error}") from error
+        raise failures.bad_request(f"{_BAD_TOKEN}: {error}") from error
     if decoded.v != "meta.k8s.io/v1":
-        raise failures.bad_request(
-            "invalid continue token: continue key is not valid: server does not recognize this encoded version"
-        )
+        raise failures.bad_request(f"{_BAD_TOKEN}: server does not recognize this encoded version")
     return decoded
 
 
@@ -92,7 +91,7 @@ class Feed:
         self._view = view
         self._selector = options.selector
         version = options.resource_version
-        self.expired = bool(version and version < collection.compacted and not options.initial_events)
+        self.expired = bool(version and version + 1 < collection.compacted and not options.initial_events)
         self._whole = options.initial_events or (options.initial_events is None and not version)
         self._ends_initial = options.initial_events is True and options.bookmarks
         self._position = collection.position(version) if version and not self._whole else collection.end
