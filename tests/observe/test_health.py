@@ -125,7 +125,7 @@ async def test_a_crowd_of_idle_connections_is_turned_away_and_ended(monkeypatch:
 async def test_a_port_in_use_is_a_configuration_error_that_says_what_to_do() -> None:
     async with serving() as url:
         port = int(url.rsplit(":", 1)[1])
-        with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.1:{port}: .*address already in use.*--serve"):
+        with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use; .*--serve"):
             await HealthServer(Metrics(), live={}, ready={}).start("127.0.0.1", port)
 
 

@@ -85,8 +85,8 @@ def _schedule(stage: Stage, log: _LogView, stderr: Console, grid_data: str, *, r
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
-        def step(text: str, total: int | None = None) -> None:
-            progress.reset(task, description=text, total=total)
+        def step(text: str, total: int | None = None, doing: str = "") -> None:
+            progress.reset(task, description=doing or text, total=total)
             _narrate(stderr, text)
 
         step(f"Grid data: {grid_data}")
@@ -98,7 +98,7 @@ def _schedule(stage: Stage, log: _LogView, stderr: Console, grid_data: str, *, r
             for made in objects:
                 _create(stage, path, made)
                 progress.advance(task)
-        step("Starting `carbon-scheduler run`; it says:", len(pods))
+        step("Starting `carbon-scheduler run`; it says:", len(pods), doing="Scheduling")
         stage.start_scheduler()
 
         def decided() -> bool:

@@ -64,6 +64,9 @@ class _AddressPort(click.ParamType[tuple[str, int]]):
 @click.option("--leader-elect/--no-leader-elect", default=None, help="Default: in a cluster yes, with a kubeconfig no.")
 @click.option("--default-carbon-zone", metavar="ZONE", help="Grid zone of nodes that do not say theirs.")
 @click.option("--serve", type=_AddressPort(), help="Where /livez, /readyz and /metrics are. Default: 0.0.0.0:10259.")
+@click.option(
+    "--record", type=click.Path(path_type=Path), help="Write every event and decision to FILE, as JSON lines."
+)
 def run(
     kubeconfig: Path | None,
     config_file: Path | None,
@@ -71,6 +74,7 @@ def run(
     leader_elect: bool | None,
     default_carbon_zone: str | None,
     serve: tuple[str, int] | None,
+    record: Path | None,
 ) -> int:
     """Schedule a cluster's pods that name `carbon-aware-scheduler` as their scheduler.
 
@@ -89,6 +93,6 @@ def run(
             ("serve", "port"): port,
         },
     )
-    from carbon_scheduler import live
+    from carbon_scheduler.live import run as until_told_to_stop
 
-    return live.run(config, kubeconfig=kubeconfig, environ=os.environ)
+    return until_told_to_stop(config, kubeconfig=kubeconfig, environ=os.environ, record=record)

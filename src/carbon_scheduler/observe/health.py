@@ -6,6 +6,7 @@ Readiness does not depend on leading: the replica that waits is ready too, or a 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -70,10 +71,11 @@ class HealthServer:
             self._server = await asyncio.get_running_loop().create_server(self._accept, address, port, backlog=128)
         except (OSError, OverflowError, UnicodeError) as error:
             await self._runner.cleanup()
-            why = getattr(error, "strerror", None) or str(error)
+            number = getattr(error, "errno", None) or 0
+            why = os.strerror(number) if number > 0 else str(error)  # asyncio's own text repeats the address
             raise ConfigError(
                 f"serve: cannot listen on {address}:{port}: {why}; another program (or a second scheduler) may hold it: "
-                "give another with --serve ADDRESS:PORT (port 0 takes any free one, an empty address serves nothing)"
+                "choose with --serve ADDRESS:PORT (port 0 takes any free one, an empty address serves nothing)"
             ) from error
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound

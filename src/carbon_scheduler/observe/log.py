@@ -110,7 +110,7 @@ class _Handler(logging.Handler):
 
 
 class Narrator:
-    """Says what the scheduler does. Each method is one statement; about 2 us in text, 5 us in JSON, and never blocks.
+    """Says what the scheduler does. Each method is one statement; about 2 us in text, 15 us a decision in JSON, and never blocks.
 
     In the JSON format `detected` and `selected` are silent and `scheduled`, `refused` or `unknown` writes the decision's line.
     """
@@ -158,7 +158,7 @@ class Narrator:
         self._problems.move_to_end(name)
         if len(self._problems) > _MAX_PROBLEMS:  # names can come from tenants' text
             self._problems.popitem(last=False)
-        self._say(level, text, {"problem": name, **({"kind": kind} if kind else {}), **fields})
+        self._say(level, text, {"problem": name, **({"kind": kind} if kind not in ("", text) else {}), **fields})
         return True
 
     def recovered(self, name: str, text: str, **fields: object) -> bool:
