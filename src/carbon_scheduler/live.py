@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from carbon_scheduler.core import decision as effects
-from carbon_scheduler.core import events
+from carbon_scheduler.core import events, wire
 from carbon_scheduler.core.decision import Bind, Effect
 from carbon_scheduler.core.grid import UnknownGridZone
 from carbon_scheduler.core.model import NodeName, PodUid
 from carbon_scheduler.core.scheduler import Scheduler
-from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, CarbonSchedulerError
+from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, CarbonSchedulerError, ConfigError
 from carbon_scheduler.kube import watch
 from carbon_scheduler.kube.access import access
 from carbon_scheduler.kube.client import ApiClient
@@ -38,7 +38,7 @@ from carbon_scheduler.providers.tables import grid_zones
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
     from pathlib import Path
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from carbon_scheduler.config import Config
     from carbon_scheduler.core.carbon import CarbonValue
@@ -58,23 +58,29 @@ DEAF_AFTER_S: Final = 60.0
 """A watch that reported a problem for so long makes /readyz fail."""
 
 
-def run(config: Config, *, kubeconfig: Path | None, environ: Mapping[str, str]) -> int:
-    """Schedules until SIGTERM or SIGINT (returns 0). Raises ConfigError, ClusterError, LeaseLost."""
+def run(config: Config, *, kubeconfig: Path | None, environ: Mapping[str, str], record: Path | None = None) -> int:
+    """Schedules until SIGTERM or SIGINT (returns 0). Raises ConfigError, ClusterError, LeaseLost.
+
+    `record` is a file that gets the trace (`core/wire.py`): it grows by every event of the cluster, about 1 KB a pod.
+    """
     narrator, _ = log.start(config.log_format, config.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(narrator.loop_exception)
-        return runner.run(_until_told(config, access(kubeconfig, environ), environ, narrator))
+        return runner.run(_until_told(config, access(kubeconfig, environ), environ, narrator, record))
 
 
-async def _until_told(config: Config, where: Access, environ: Mapping[str, str], narrator: Narrator) -> int:
+async def _until_told(
+    config: Config, where: Access, environ: Mapping[str, str], narrator: Narrator, record: Path | None
+) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     client = ApiClient(where, timeout_s=config.api.timeout_s, connections=2 * config.api.bind_concurrency)
     try:
-        shell = Shell(config, client, environ, narrator)
-        await shell.run(stop)
+        with contextlib.ExitStack() as files:
+            trace = files.enter_context(_writable(record)) if record else None
+            await Shell(config, client, environ, narrator, trace).run(stop)
     finally:
         await client.close()
     return 0
@@ -83,13 +89,23 @@ async def _until_told(config: Config, where: Access, environ: Mapping[str, str],
 class Shell:
     """One running scheduler over one API server."""
 
-    def __init__(self, config: Config, client: ApiClient, environ: Mapping[str, str], narrator: Narrator) -> None:
+    def __init__(
+        self,
+        config: Config,
+        client: ApiClient,
+        environ: Mapping[str, str],
+        narrator: Narrator,
+        trace: BinaryIO | None = None,
+    ) -> None:
         self._config = config
         self._client = client
         self._narrator = narrator
         self._clock = SystemClock()
         self.metrics = Metrics(config.scheduler_name)
-        self.core = Scheduler(config.settings(self._default_zone()), grid_zones())
+        self._trace = trace
+        settings = config.settings(self._default_zone())
+        self.core = Scheduler(settings, grid_zones())
+        self._record(wire.Began(settings))
         self._poller = CarbonPoller.of(
             config, environ, publish=self._carbon, narrator=narrator, watcher=_Watcher(self.metrics)
         )
@@ -196,7 +212,7 @@ class Shell:
         gc.collect()
         gc.freeze()  # what was listed first lives long: full collections need not look at it again
         self._leading = True
-        self.core.apply(events.Synced(*self._now()))
+        self._apply(events.Synced(*self._now()))
         self._wake.set()
 
     async def _drain(self) -> None:
@@ -208,6 +224,14 @@ class Shell:
         if self._election is not None:
             await self._election.release()
 
+    def _apply(self, event: events.Event) -> None:
+        self._record(event)
+        self.core.apply(event)
+
+    def _record(self, line: wire.Line) -> None:
+        if self._trace:
+            self._trace.write(wire.encode(line))
+
     # -- in ------------------------------------------------------------------------------------------------------
 
     def _now(self) -> tuple[float, float]:
@@ -217,7 +241,7 @@ class Shell:
         def take(changes: list[Change[Any]]) -> None:
             at, wall = self._now()
             for change in changes:
-                self.core.apply(event(change, at, wall))
+                self._apply(event(change, at, wall))
             self._wake.set()
 
         return take
@@ -241,7 +265,7 @@ class Shell:
         return events.NamespaceGone(at, wall, change.name)
 
     def _carbon(self, grid_zone: GridZone, value: CarbonValue | None) -> None:
-        self.core.apply(events.CarbonChanged(*self._now(), grid_zone, value))
+        self._apply(events.CarbonChanged(*self._now(), grid_zone, value))
         self._wake.set()
 
     # -- decide --------------------------------------------------------------------------------------------------
@@ -266,9 +290,12 @@ class Shell:
     def _decide(self) -> bool:
         """Lets the core decide for one slice of time. Whether it has more to decide."""
         started = self._clock.monotonic()
-        self.core.apply(events.Tick(*self._now()))
+        self._apply(events.Tick(*self._now()))
         while not (self._busy() or self._deaf()):
-            todo = self.core.decide(self._clock.monotonic(), ATTEMPTS_AT_ONCE)
+            at = self._clock.monotonic()
+            todo = self.core.decide(at, ATTEMPTS_AT_ONCE)
+            if self._trace:
+                self._record(wire.Decided(at, ATTEMPTS_AT_ONCE, tuple(todo)))
             for effect in todo:
                 self._carry_out(effect)
             if not todo:
@@ -336,7 +363,7 @@ class Shell:
                         self._narrator.refused(effect, answer.code, answer.message)
                     case "unknown":
                         self._narrator.unknown(effect)
-                self.core.apply(answer.event(effect, at, wall))
+                self._apply(answer.event(effect, at, wall))
                 self._wake.set()
             finally:
                 self._binds.task_done()
@@ -351,7 +378,7 @@ class Shell:
 
     async def _read(self, effect: effects.ReadPod) -> None:
         pod = await self._writer.read_pod(effect.namespace, effect.name, effect.uid)
-        self.core.apply(events.PodRead(*self._now(), effect.uid, effect.seq, pod))
+        self._apply(events.PodRead(*self._now(), effect.uid, effect.seq, pod))
         self._wake.set()
 
     async def _condition(self, effect: effects.Unschedulable) -> None:
@@ -449,6 +476,15 @@ class _Watcher:
 
     def intensity(self, grid_zone: GridZone, value: CarbonValue | None) -> None:
         self._metrics.intensity(grid_zone, value)
+
+
+def _writable(record: Path) -> BinaryIO:
+    try:
+        return record.open("wb")
+    except OSError as error:
+        raise ConfigError(
+            f"--record: {record} cannot be written: {error.strerror}; give a file in a folder that is there"
+        ) from error
 
 
 async def _within(limit_s: float, waiting: Coroutine[Any, Any, object]) -> None:
