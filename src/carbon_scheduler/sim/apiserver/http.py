@@ -97,8 +97,6 @@ class Handler:
             case "list":
                 options = requests.list_options(target, query)
                 view = self._view(request, target)
-                if name:
-                    raise failures.method_not_allowed()
                 found, metadata = listed(self._store, self._store.collection(kind.storage), options)
                 return _json(200, view.many(found, metadata))
             case "get":

@@ -85,45 +85,56 @@ def strategic(target: Any, patch: Document, above: str = "") -> Document:
         name = key.partition("/")[2]
         if key.startswith("$setElementOrder/") and name not in patch and isinstance(result.get(name), list):
             merge_key = MERGE_KEYS.get((above, name))
-            result[name] = _ordered(result[name], order, merge_key)
+            result[name] = _arranged(result[name], order if isinstance(order, list) else [], result[name], merge_key)
     return result
 
 
 def _lists(current: Any, patch: list[Any], where: tuple[str, str], order: Any) -> list[Any]:
-    merge_key = MERGE_KEYS.get(where)
-    present: list[Any] = list(current) if isinstance(current, list) else []
-    if merge_key is None:
-        if where in _SETS:
-            return _ordered(list(dict.fromkeys([*present, *patch])), order, None)
+    """One list merged by its key, as a set, or replaced. `order` is the patch's $setElementOrder, if any."""
+    key = MERGE_KEYS.get(where)
+    before: list[Any] = list(current) if isinstance(current, list) else []
+    if key is None and where not in _SETS:
         return [copied(entry) for entry in patch]
-    if any(isinstance(entry, dict) and entry == {"$patch": "replace"} for entry in patch):
+    if {"$patch": "replace"} in patch:
         return [copied(entry) for entry in patch if entry != {"$patch": "replace"}]
+    merged = list(dict.fromkeys([*before, *patch])) if key is None else _merged_by_key(before, patch, where[1], key)
+    return _arranged(merged, order if isinstance(order, list) else patch, before, key)
+
+
+def _merged_by_key(before: list[Any], patch: list[Any], name: str, key: str) -> list[Any]:
+    merged = list(before)
     for entry in patch:
-        if not isinstance(entry, dict) or merge_key not in entry:
-            raise Failure(500, "", f"map: {entry} does not contain declared merge key: {merge_key}")
-        found = next(
-            (i for i, each in enumerate(present) if isinstance(each, dict) and each.get(merge_key) == entry[merge_key]),
-            None,
-        )
+        if not isinstance(entry, dict) or key not in entry:
+            raise Failure(500, "", f"map: {entry} does not contain declared merge key: {key}")
+        place = next((i for i, each in enumerate(merged) if _identity(each, key) == entry[key]), None)
         if entry.get("$patch") == "delete":
-            if found is not None:
-                del present[found]
-        elif found is None:
-            present.append(strategic({}, entry, where[1]))
+            if place is not None:
+                del merged[place]
+        elif place is None:
+            merged.append(strategic({}, entry, name))
         else:
-            present[found] = strategic(present[found], entry, where[1])
-    return _ordered(present, order, merge_key)
+            merged[place] = strategic(merged[place], entry, name)
+    return merged
 
 
-def _ordered(entries: list[Any], order: Any, merge_key: str | None) -> list[Any]:
-    if not isinstance(order, list):
-        return entries
+def _identity(entry: Any, key: str | None) -> Any:
+    return entry.get(key) if key and isinstance(entry, dict) else entry
 
-    def identity(entry: Any) -> Any:
-        return entry.get(merge_key) if merge_key and isinstance(entry, dict) else entry
 
-    rank = {str(identity(entry)): index for index, entry in enumerate(order)}
-    return sorted(entries, key=lambda entry: rank.get(str(identity(entry)), len(rank)))
+def _arranged(merged: list[Any], order: list[Any], before: list[Any], key: str | None) -> list[Any]:
+    """Entries of the patch in its order, the others in theirs; interleaved as they were before, new entries first
+    (mergeSortedSlice of apimachinery/pkg/util/strategicpatch)."""
+    wanted = [_identity(entry, key) for entry in order]
+    was = [_identity(entry, key) for entry in before]
+    named = [entry for entry in merged if _identity(entry, key) in wanted]
+    named.sort(key=lambda entry: wanted.index(_identity(entry, key)))
+    others = [entry for entry in merged if _identity(entry, key) not in wanted]
+    result: list[Any] = []
+    while named and others:
+        left, right = _identity(others[0], key), _identity(named[0], key)
+        first = others if left in was and right in was and was.index(left) < was.index(right) else named
+        result.append(first.pop(0))
+    return [*result, *named, *others]
 
 
 def json_patch(target: Document, operations: Iterable[Any]) -> Document:

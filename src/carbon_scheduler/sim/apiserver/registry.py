@@ -15,7 +15,7 @@ import msgspec
 
 from carbon_scheduler.sim.apiserver import events, failures, patches, pods
 from carbon_scheduler.sim.apiserver.defaults import fill_in, normalise, normalise_status
-from carbon_scheduler.sim.apiserver.documents import Document, decode, items, mapping, present, text
+from carbon_scheduler.sim.apiserver.documents import Document, decode, encode, items, mapping, present, text
 from carbon_scheduler.sim.apiserver.failures import Cause, Failure
 from carbon_scheduler.sim.apiserver.kinds import EVENTS, EVENTS_V1, NAMESPACES, PODS, PRIORITY_CLASSES
 from carbon_scheduler.sim.apiserver.store import Stored
@@ -100,7 +100,7 @@ class Registry:
 
     def create(self, kind: Kind, namespace: str, body: Document, *, dry_run: bool = False) -> Stored:
         """POST to a collection. Raises Failure 400, 403, 404 (namespace), 409, 422, 500."""
-        document = self._accept(kind, namespace, body)
+        document = self._decoded(kind, namespace, body)
         metadata = document["metadata"]
         if metadata.get("resourceVersion"):
             raise Failure(500, "", "resourceVersion should not be set on objects to be created")
@@ -129,7 +129,7 @@ class Registry:
         self, kind: Kind, namespace: str, name: str, body: Document, *, subresource: str = "", dry_run: bool = False
     ) -> tuple[Stored, bool]:
         """PUT. Returns the object and whether it was created. Raises Failure 400, 404, 409, 422."""
-        document = self._accept(kind, namespace, body)
+        document = self._decoded(kind, namespace, body)
         metadata = document["metadata"]
         if text(metadata, "name") != name:
             if not text(metadata, "name"):
@@ -171,6 +171,10 @@ class Registry:
         before = self.get(kind, namespace if kind.namespaced else "", name)
         shown = events.shown(before.document) if kind is EVENTS_V1 else before.document
         patched = apply(shown, body)
+        try:
+            check_types(kind, patched)
+        except ValueError as error:
+            raise failures.invalid("", "", "", [invalid("patch", encode(patched).decode(), str(error))]) from error
         document = self._accept(kind, namespace, patched)
         metadata = document["metadata"]
         if text(metadata, "name") != name:
@@ -233,6 +237,14 @@ class Registry:
         if ("", name) in self.store.collection(NAMESPACES.storage).objects:
             self.store.remove(NAMESPACES.storage, ("", name))
 
+    def _decoded(self, kind: Kind, namespace: str, body: Document) -> Document:
+        try:
+            check_types(kind, body)
+        except ValueError as error:
+            message = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {error}'
+            raise failures.bad_request(message) from error
+        return self._accept(kind, namespace, body)
+
     def _accept(self, kind: Kind, namespace: str, body: Document) -> Document:
         """A document to store from what was sent: right kind and namespace, known metadata, stored view, nothing shared."""
         sent = text(body, "kind")
@@ -247,7 +259,6 @@ class Registry:
                 f"the API version in the data ({text(body, 'apiVersion')}) does not match the expected API version "
                 f"({kind.api_version})"
             )
-        check_types(kind, body)
         given = mapping(body, "metadata")
         metadata = {name: given[name] for name in _METADATA if present(given.get(name))}
         if kind.namespaced:

@@ -173,17 +173,12 @@ def watch_options(target: Target, query: Mapping[str, str]) -> WatchOptions:
         why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
         raise _forbidden("resourceVersionMatch", why)
     timeout_s = number(query, "timeoutSeconds")
-    chosen = selector(target, query)
-    if target.name:
-        chosen = msgspec.structs.replace(
-            chosen, fields=(*chosen.fields, *parse_fields(target.kind, f"metadata.name={target.name}"))
-        )
     try:
         version = _version(query.get("resourceVersion", ""), "")
     except failures.Failure as failure:
         raise failures.Failure(500, "", failure.message) from failure
     return WatchOptions(
-        selector=chosen,
+        selector=selector(target, query),
         resource_version=version,
         bookmarks=flag(query, "allowWatchBookmarks"),
         initial_events=initial in _TRUE if initial else None,

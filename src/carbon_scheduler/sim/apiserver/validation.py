@@ -19,7 +19,7 @@ from carbon_scheduler.sim.apiserver.documents import (
     present,
     text,
 )
-from carbon_scheduler.sim.apiserver.failures import Cause, Failure, bad_request
+from carbon_scheduler.sim.apiserver.failures import Cause
 from carbon_scheduler.sim.apiserver.kinds import EVENTS_V1
 from carbon_scheduler.sim.apiserver.quantities import parse
 from carbon_scheduler.sim.apiserver.times import check_micro_time, check_time
@@ -89,38 +89,31 @@ def unsupported(field: str, value: str, *known: str) -> Cause:
 
 
 def check_types(kind: Kind, document: Document) -> None:
-    """Raise Failure 400 for values of a type that could not be decoded into Go's structs, in the fields read here."""
+    """Raise ValueError, in the words of Go's decoder, for values that do not fit its structs, in the fields read here."""
     for name in ("labels", "annotations"):
         for value in mapping(document, "metadata", name).values():
-            if not isinstance(value, str):
-                raise _cannot_decode(kind, f"ObjectMeta.metadata.{name}", value, "string")
+            _expect(str, value, f"ObjectMeta.metadata.{name}", "string")
     for name in ("spec", "status", "metadata"):
-        value = document.get(name)
-        if value is not None and not isinstance(value, dict):
-            raise _cannot_decode(kind, f"{kind.kind}.{name}", value, f"{kind.version}.{kind.kind}{name.title()}")
+        _expect(dict, document.get(name), f"{kind.kind}.{name}", f"{kind.version}.{kind.kind}{name.title()}")
     if kind.kind == "Pod":
         spec = mapping(document, "spec")
-        for name, go in (
-            ("containers", "[]v1.Container"),
-            ("initContainers", "[]v1.Container"),
-            ("tolerations", "[]v1.Toleration"),
-        ):
-            value = spec.get(name)
-            if value is not None and not isinstance(value, list):
-                raise _cannot_decode(kind, f"PodSpec.spec.{name}", value, go)
+        for name in ("containers", "initContainers"):
+            _expect(list, spec.get(name), f"PodSpec.spec.{name}", "[]v1.Container")
+        _expect(list, spec.get("tolerations"), "PodSpec.spec.tolerations", "[]v1.Toleration")
         for name in ("nodeName", "schedulerName", "priorityClassName", "restartPolicy"):
-            value = spec.get(name)
-            if value is not None and not isinstance(value, str):
-                raise _cannot_decode(kind, f"PodSpec.spec.{name}", value, "string")
-        if spec.get("priority") is not None and not isinstance(spec["priority"], int):
-            raise _cannot_decode(kind, "PodSpec.spec.priority", spec["priority"], "int32")
-    try:
-        _decode_times(kind, document)
-        _decode_quantities(kind, document)
-    except ValueError as error:
-        raise bad_request(
-            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {error}'
-        ) from error
+            _expect(str, spec.get(name), f"PodSpec.spec.{name}", "string")
+        _expect(int, spec.get("priority"), "PodSpec.spec.priority", "int32")
+    _decode_times(kind, document)
+    _decode_quantities(kind, document)
+
+
+_JSON_TYPES: Final = {str: "string", int: "number", float: "number", bool: "bool", list: "array", dict: "object"}
+
+
+def _expect(wanted: type, value: object, field: str, go_type: str) -> None:
+    if value is not None and (not isinstance(value, wanted) or (wanted is int and isinstance(value, bool))):
+        found = _JSON_TYPES.get(type(value), "value")
+        raise ValueError(f"json: cannot unmarshal {found} into Go struct field {field} of type {go_type}")
 
 
 def _decode_times(kind: Kind, document: Document) -> None:
@@ -151,16 +144,6 @@ def _decode_quantities(kind: Kind, document: Document) -> None:
     for scope in scopes:
         for quantity in scope.values():
             parse(quantity)
-
-
-def _cannot_decode(kind: Kind, field: str, value: object, go_type: str) -> Failure:
-    json_type = {str: "string", int: "number", float: "number", bool: "bool", list: "array", dict: "object"}[
-        type(value)
-    ]
-    return bad_request(
-        f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: cannot unmarshal {json_type} '
-        f"into Go struct field {field} of type {go_type}"
-    )
 
 
 def _metadata(kind: Kind, metadata: Document) -> Iterator[Cause]:
@@ -276,7 +259,7 @@ def _node(document: Document) -> Iterator[Cause]:
             if parse(quantity) < 0:
                 yield invalid(f"status.{name}.{resource}", str(quantity), "must be greater than or equal to 0")
     for index, taint in enumerate(objects(document, "spec", "taints")):
-        field = f"spec.taints[{index}]"
+        field = f"metadata.taints[{index}]"  # so upstream calls it
         yield from _key(f"{field}.key", text(taint, "key"))
         effect = text(taint, "effect")
         if not effect:

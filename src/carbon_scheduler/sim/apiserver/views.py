@@ -88,7 +88,7 @@ class TableView:
         self._columns_sent = False
 
     def one(self, stored: Stored) -> bytes:
-        definitions = [] if self._columns_sent else columns(self._kind)
+        definitions = None if self._columns_sent else columns(self._kind)
         self._columns_sent = True
         return self._table(
             [stored], {"resourceVersion": stored.document["metadata"].get("resourceVersion", "")}, definitions
@@ -98,9 +98,9 @@ class TableView:
         return self._table(stored, metadata, columns(self._kind))
 
     def bookmark(self, resource_version: int, annotations: Document) -> bytes:
-        return self._table([], {"resourceVersion": str(resource_version)}, [])
+        return self._table([], {"resourceVersion": str(resource_version)}, None)
 
-    def _table(self, stored: Iterable[Stored], metadata: Document, definitions: list[Document]) -> bytes:
+    def _table(self, stored: Iterable[Stored], metadata: Document, definitions: list[Document] | None) -> bytes:
         now = self._now()
         rows: list[Document] = []
         for each in stored:
