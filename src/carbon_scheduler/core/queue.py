@@ -93,6 +93,11 @@ class Queue:
         """The pod is bound, gone, or not ours any more."""
         self._entries.pop(uid, None)
         self._parked.pop(uid, None)
+        if len(self._active) + len(self._backoff) > 2 * len(self._entries) + 1024:  # a standby pops nothing for months
+            self._active = [item for item in self._active if item[3] in self._entries]
+            self._backoff = [item for item in self._backoff if item[2] in self._entries]
+            heapq.heapify(self._active)
+            heapq.heapify(self._backoff)
 
     def touch(self, uid: PodUid, at: float) -> None:
         """The pod itself changed in a way that may matter: if it was parked, it is tried again."""

@@ -1,0 +1,190 @@
+"""The queue's order and times: kube-scheduler's, with time as a value."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from carbon_scheduler.core.model import PodUid
+from carbon_scheduler.core.queue import Queue
+
+A, B, C = PodUid("a"), PodUid("b"), PodUid("c")
+
+
+def queue() -> Queue:
+    return Queue(initial_backoff_s=1.0, max_backoff_s=10.0, flush_after_s=300.0)
+
+
+def always(uid: PodUid, rejecting: tuple[str, ...]) -> bool:
+    return True
+
+
+def test_priority_first_then_time() -> None:
+    q = queue()
+    q.add(A, 0, 1.0)
+    q.add(B, 5, 2.0)
+    q.add(C, 0, 0.5)
+    assert [q.pop(3.0) for _ in range(4)] == [B, C, A, None]
+
+
+@pytest.mark.parametrize(("failures", "wait_s"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (50, 10)])
+def test_errors_back_off_doubling_to_ten_seconds(failures: int, wait_s: float) -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    at = 0.0
+    for _ in range(failures):
+        at = max(at, q.next_at() or at)
+        assert q.pop(at) == A
+        q.retry(A, at)
+    assert q.next_at() == pytest.approx(at + wait_s)
+    assert q.pop(at + wait_s - 0.01) is None
+    assert q.pop(at + wait_s) == A
+
+
+def test_a_parked_pod_waits_for_a_change_that_matters() -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    q.pop(0.0)
+    q.park(A, 0.0, ("NodeResourcesFit",))
+    assert q.pop(5.0) is None
+    assert q.wake(5.0, lambda uid, by: by == ("TaintToleration",)) == 0
+    assert q.wake(5.0, lambda uid, by: by == ("NodeResourcesFit",)) == 1
+    assert q.pop(5.0) == A
+
+
+def test_a_pod_woken_within_its_backoff_goes_early_only_when_nothing_else_is_active() -> None:
+    q = queue()
+    for uid in (A, B):
+        q.add(uid, 0, 0.0)
+    q.pop(0.0)
+    q.park(A, 0.0, ("x",))
+    q.wake(0.1, always)
+    assert q.place(A) == "backoff"
+    assert q.pop(0.1) == B
+    assert q.pop(0.1) == A
+
+
+def test_an_error_is_never_popped_early() -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    q.add(B, 0, 0.0)
+    q.pop(0.0)
+    q.retry(A, 0.0)
+    q.pop(0.0)
+    q.park(B, 0.0, ("x",))
+    q.wake(0.1, always)
+    assert [q.pop(0.2), q.pop(0.2)] == [B, None]
+    assert q.pop(1.0) == A
+
+
+def test_what_sat_parked_for_five_minutes_is_tried_again() -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    q.pop(0.0)
+    q.park(A, 0.0, ("x",))
+    assert q.pop(299.0) is None
+    due = q.next_at()
+    assert due is not None
+    assert 300.0 <= due <= 330.0
+    assert q.pop(due + 30.0) == A
+
+
+def test_success_of_the_lists_forgets_the_error_count() -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    at = 0.0
+    for _ in range(4):
+        at += 20.0
+        q.pop(at)
+        q.retry(A, at)
+    at += 20.0
+    q.pop(at)
+    q.park(A, at, ("x",))
+    q.wake(at + 0.5, always)
+    q.pop(at + 0.5)
+    q.retry(A, at + 0.5)
+    assert q.next_at() == pytest.approx(at + 1.5)
+
+
+def test_the_text_is_news_once() -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    assert [q.says(A, "x"), q.says(A, "x"), q.says(A, "y"), q.says(A, "x")] == [True, False, True, True]
+
+
+def test_a_queue_that_nobody_pops_does_not_grow_with_pods_that_come_and_go() -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    for n in range(20_000):
+        q.add(PodUid(str(n)), 0, 1.0)
+        q.drop(PodUid(str(n)))
+    assert len(q._active) < 2_000
+    assert q.pop(2.0) == A
+
+
+class InOnePlace(RuleBasedStateMachine):
+    """Whatever is done, every pod is in exactly one place, and none is lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q = queue()
+        self.at = 0.0
+        self.alive: set[PodUid] = set()
+        self.binding: set[PodUid] = set()
+
+    @rule(n=st.integers(0, 5), priority=st.integers(0, 2))
+    def add(self, n: int, priority: int) -> None:
+        uid = PodUid(str(n))
+        if uid not in self.alive:
+            self.q.add(uid, priority, self.at)
+            self.alive.add(uid)
+
+    @rule(n=st.integers(0, 5))
+    def drop(self, n: int) -> None:
+        self.q.drop(PodUid(str(n)))
+        self.alive.discard(PodUid(str(n)))
+        self.binding.discard(PodUid(str(n)))
+
+    @rule()
+    def pop(self) -> None:
+        uid = self.q.pop(self.at)
+        if uid is not None:
+            assert uid in self.alive
+            assert uid not in self.binding
+            self.binding.add(uid)
+
+    @rule(how=st.sampled_from(["park", "retry"]))
+    def end(self, how: str) -> None:
+        for uid in sorted(self.binding)[:1]:
+            self.binding.remove(uid)
+            if how == "park":
+                self.q.park(uid, self.at, ("x",))
+            else:
+                self.q.retry(uid, self.at)
+
+    @rule()
+    def wake(self) -> None:
+        self.q.wake(self.at, always)
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 11.0, 400.0]))
+    def wait(self, seconds: float) -> None:
+        self.at += seconds
+
+    @invariant()
+    def each_in_one_place(self) -> None:
+        counts = self.q.counts()
+        assert sum(counts.values()) == len(self.alive)
+        assert counts["binding"] == len(self.binding)
+
+    def teardown(self) -> None:
+        self.at += 1000.0
+        found = set()
+        while (uid := self.q.pop(self.at)) is not None:
+            found.add(uid)
+        assert found == self.alive - self.binding
+
+
+TestInOnePlace = InOnePlace.TestCase
+TestInOnePlace.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
