@@ -133,7 +133,9 @@ class Shell:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then Bindings and events under way are finished. Raises what ends any of its parts."""
         health = HealthServer(self.metrics, live={}, ready=self._ready_checks())
-        await health.start(self._config.serve.address, self._config.serve.port)
+        serve = self._config.serve
+        if (port := await health.start(serve.address, serve.port)) is not None and port != serve.port:
+            self._narrator.info(f"Serving /livez, /readyz and /metrics on http://{_in_url(serve.address)}:{port}")
         self._recorder.start()
         parts = [
             self._connect_and_follow(),
@@ -485,6 +487,10 @@ def _writable(record: Path) -> BinaryIO:
         raise ConfigError(
             f"--record: {record} cannot be written: {error.strerror}; give a file in a folder that is there"
         ) from error
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 async def _within(limit_s: float, waiting: Coroutine[Any, Any, object]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 import pytest
@@ -12,9 +12,11 @@ import pytest
 from api_contract import Api
 from carbon_scheduler.sim.apiserver import EmbeddedApiServer
 from real_cluster import Cluster
+from scheduler_process import GridProcess, SchedulerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
     from carbon_scheduler.sim.control_plane import ControlPlane
 
@@ -42,6 +44,36 @@ async def api(request: pytest.FixtureRequest) -> AsyncIterator[Api]:
     async with Api(plane.server_url, namespace, token=plane.admin_token, ca_file=plane.ca_file) as api:
         api.compact = lambda: _compact_etcd(plane)
         yield api
+
+
+@pytest.fixture
+def start_scheduler(tmp_path: Path) -> Iterator[Callable[..., SchedulerProcess]]:
+    """Starts `carbon-scheduler run`: `start_scheduler(kubeconfig, "--leader-elect", name="first", settings={...})`.
+
+    Arguments are SchedulerProcess's, without the folder. All are ended after the test.
+    """
+    started: list[SchedulerProcess] = []
+
+    def start(kubeconfig: Path, *args: str, **options: Any) -> SchedulerProcess:
+        process = SchedulerProcess(kubeconfig, *args, folder=tmp_path, **options)
+        started.append(process)
+        process.start()
+        return process
+
+    yield start
+    for process in started:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def grid_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The stand-in of Electricity Maps with synthetic data, shared: leave its faults alone."""
+    grid = GridProcess(tmp_path_factory.mktemp("grid"))
+    try:
+        grid.start()
+        yield grid.url
+    finally:
+        grid.stop()
 
 
 def _compact_etcd(plane: ControlPlane) -> None:
