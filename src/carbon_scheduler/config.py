@@ -38,73 +38,105 @@ class PlacementConfig(_Section, frozen=True):
     """Where a pod goes (design section 3)."""
 
     policy: Literal["carbon-first", "weighted", "off"] = "carbon-first"
+    """carbon-first: among the cleanest nodes the best by kube-scheduler's scores. weighted: carbon is one more score.
+    off: without carbon."""
     tolerance_frac: Fraction = 0.05
+    """carbon-first: nodes within this fraction of the cleanest count as equally clean, ..."""
     tolerance_g_per_kwh: Annotated[float, Meta(ge=0, le=1500)] = 5.0
+    """... and at least within this many gCO2eq/kWh of it. The larger of the two holds."""
     carbon_weight: Annotated[int, Meta(ge=0, le=1000)] = 10
+    """weighted: the weight of carbon's 0..100; kube-scheduler's own scores weigh 1 to 3 each."""
 
 
 class ElectricityMapsConfig(_Section, frozen=True):
     """The data source. `requests_per_hour` is our own budget, for all zones together."""
 
     url: str = "https://api.electricitymaps.com"
+    """Base address of the API; a `/v3` or `/v4` at its end wins over `version`."""
     version: Literal["v3", "v4"] = "v4"
+    """The API's version."""
     emission_factor_type: Literal["lifecycle", "direct"] = "lifecycle"
+    """Whether values count the whole life cycle of a power plant or only what leaves its chimney."""
     api_key_file: str = ""
+    """File with the key on one line, read again when it changes; "" takes ELECTRICITY_MAPS_API_KEY."""
     timeout_s: Seconds = 10.0
+    """One request, from the connection to the last byte."""
     requests_per_hour: Count = 60
+    """Our own limit of requests in any 60 minutes, for all zones together."""
     ca_file: str = ""
+    """PEM file of certificates to trust instead of the system's (a proxy that inspects TLS)."""
 
 
 class CarbonConfig(_Section, frozen=True):
     """The ladder's last rungs. `default_g_per_kwh` None: a zone without any value stays without one."""
 
     default_zone: str = ""
+    """Grid zone of nodes that name none and whose cloud region is not known; "" leaves them without carbon data."""
     default_g_per_kwh: Annotated[float, Meta(gt=0, le=1500)] | None = None
+    """The last rung: the value of a zone that has no other."""
     max_stale_s: Seconds = 3 * 3600.0
+    """How old the last live value of a zone may be before its static average stands in."""
     first_data_wait_s: Annotated[float, Meta(ge=0, le=60)] = 5.0
+    """How long decisions wait for the first answer of a zone; 0 does not wait."""
 
 
 class LeaderElectionConfig(_Section, frozen=True):
     """`enabled` "auto": on in a cluster, off with a kubeconfig. Times are kube-scheduler's."""
 
     enabled: Literal["auto", "on", "off"] = "auto"
+    """auto, or on or off."""
     lease_name: str = "carbon-aware-scheduler"
+    """Name of the Lease. The Role in deploy/k8s.yaml names it too."""
     namespace: str = ""
     """"" is the namespace this runs in, `kube-system` outside a cluster."""
     lease_duration_s: Seconds = 15.0
+    """How long others wait after the last renewal before they take over."""
     renew_deadline_s: Seconds = 10.0
+    """A leader that could not renew for so long ends. Less than `lease_duration_s`."""
     retry_period_s: Seconds = 2.0
+    """Time between renewals."""
 
 
 class ServeConfig(_Section, frozen=True):
     """`/livez`, `/readyz`, `/metrics`. Port 0 takes any free one, an empty address serves nothing."""
 
     address: str = "0.0.0.0"
+    """Address to listen on."""
     port: Port = 10259
+    """TCP port."""
 
 
 class ApiConfig(_Section, frozen=True):
     """How hard the API server is used."""
 
     bind_concurrency: Count = 48
+    """Bindings under way at once."""
     timeout_s: Seconds = 30.0
+    """One request; watches have their own limit."""
     page_size: Count = 500
+    """Objects per page of a list."""
 
 
 class BackoffConfig(_Section, frozen=True):
     """podInitialBackoffSeconds, podMaxBackoffSeconds, --pod-max-in-unschedulable-pods-duration of kube-scheduler."""
 
     initial_s: Seconds = 1.0
+    """The first wait after an attempt without a node or with an error; each further one doubles."""
     max_s: Seconds = 10.0
+    """The longest such wait."""
     flush_unschedulable_s: Seconds = 300.0
+    """A pod that no node fits is tried again after this even when nothing changed."""
 
 
 class Config(_Section, frozen=True):
     """Everything an operator can set."""
 
     scheduler_name: str = "carbon-aware-scheduler"
+    """Pods whose `spec.schedulerName` is this are ours."""
     log_format: Literal["text", "json"] = "text"
+    """text: sentences. json: one object a line, one line per decision."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is written."""
     placement: PlacementConfig = PlacementConfig()
     carbon: CarbonConfig = CarbonConfig()
     electricity_maps: ElectricityMapsConfig = ElectricityMapsConfig()
@@ -119,6 +151,8 @@ class Config(_Section, frozen=True):
             scheduler_names=(self.scheduler_name,),
             placement=Placement(**msgspec.structs.asdict(self.placement)),
             default_grid_zone=default_grid_zone,
+            # The kind that the source delivers is the kind that decides: values of another one would count as none.
+            signal="average-direct" if self.electricity_maps.emission_factor_type == "direct" else "average-lifecycle",
             initial_backoff_s=self.backoff.initial_s,
             max_backoff_s=self.backoff.max_s,
             flush_unschedulable_s=self.backoff.flush_unschedulable_s,
