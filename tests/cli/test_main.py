@@ -32,9 +32,12 @@ class FakeLive(ModuleType):
         self.ends = ends
         self.config: Config | None = None
         self.kubeconfig: Path | None = None
+        self.record: Path | None = None
 
-    def run(self, config: Config, *, kubeconfig: Path | None, environ: Mapping[str, str]) -> int:
-        self.config, self.kubeconfig = config, kubeconfig
+    def run(
+        self, config: Config, *, kubeconfig: Path | None, environ: Mapping[str, str], record: Path | None = None
+    ) -> int:
+        self.config, self.kubeconfig, self.record = config, kubeconfig, record
         if isinstance(self.ends, BaseException):
             raise self.ends
         return self.ends
@@ -151,6 +154,12 @@ def test_flags_win_over_the_environment_over_the_file(
 def test_without_a_kubeconfig_the_shell_decides(live: FakeLive) -> None:
     assert run_main("run") == 0
     assert live.kubeconfig is None
+    assert live.record is None
+
+
+def test_a_trace_is_recorded_on_request(live: FakeLive) -> None:
+    assert run_main("run", "--record", "trace.jsonl") == 0
+    assert live.record == Path("trace.jsonl")
 
 
 @pytest.mark.parametrize("argv", [(), ("--help",), ("-h",)])
@@ -209,7 +218,7 @@ def test_once_the_log_has_begun_an_error_is_a_line_of_the_log() -> None:
     code = (
         "import sys, types, carbon_scheduler\nfrom carbon_scheduler.errors import LeaseLost\n"
         "from carbon_scheduler.observe import log\nfrom carbon_scheduler.cli.main import main\n"
-        "def run(config, *, kubeconfig, environ):\n"
+        "def run(config, *, kubeconfig, environ, record):\n"
         "    log.start(config.log_format)\n    raise LeaseLost('another process leads')\n"
         "live = types.ModuleType('carbon_scheduler.live'); live.run = run\n"
         "sys.modules['carbon_scheduler.live'] = carbon_scheduler.live = live\nmain(['run', '--log-format', 'json'])"
