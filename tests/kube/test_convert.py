@@ -234,3 +234,26 @@ def test_a_node_that_cannot_be_read_takes_no_pods() -> None:
 @pytest.mark.parametrize("text", ["", "yesterday", "9999999-01-01", "2026-11-23T14:00:00+99:00"])
 def test_an_unreadable_time_is_zero(text: str) -> None:
     assert convert(creationTimestamp=text).created_s == 0.0
+
+
+REQUIRED = {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "kubernetes.io/hostname"}]}
+PREFERRED = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {}}]}
+BEYOND: dict[str, tuple[JSON, str]] = {
+    "required pod affinity": ({"affinity": {"podAffinity": REQUIRED}}, "podAffinity requires"),
+    "required pod anti-affinity": ({"affinity": {"podAntiAffinity": REQUIRED}}, "podAntiAffinity requires"),
+    "preferred ones only make the choice less good": ({"affinity": {"podAntiAffinity": PREFERRED}}, ""),
+    "a hard spread": ({"topologySpreadConstraints": [{"whenUnsatisfiable": "DoNotSchedule"}]}, "DoNotSchedule"),
+    "a soft spread": ({"topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}]}, ""),
+    "a claim": ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, "PersistentVolumeClaim"),
+    "an ephemeral volume": ({"volumes": [{"name": "v", "ephemeral": {}}]}, "PersistentVolumeClaim"),
+    "other volumes": ({"volumes": [{"name": "v", "emptyDir": {}}, {"name": "t", "projected": {}}, None]}, ""),
+    "resource claims": ({"resourceClaims": [{"name": "gpu"}]}, "resourceClaims"),
+}
+
+
+@pytest.mark.parametrize(("spec", "want"), BEYOND.values(), ids=BEYOND)
+def test_hard_constraints_that_no_plugin_knows_refuse_the_pod_instead_of_being_ignored(spec: JSON, want: str) -> None:
+    refusal = convert(spec).refusal
+    assert (want in refusal) if want else refusal == ""
+    if want:
+        assert "default-scheduler" in refusal

@@ -66,6 +66,11 @@ class Converter:
         read = resources.PodResources(spec, reader)
         requests = self._parts(read.pending())
         refusal.add(reader.problem)
+        if beyond := _beyond(spec):
+            refusal.say(
+                f"{beyond}: this release does not schedule that yet, and binding the pod without it could break the pod; "
+                "give it schedulerName default-scheduler, or remove the constraint"
+            )
         charge = read.assigned(status, reader)
         if found.problem is not None and spec.node_name:
             charge = resources.everything()
@@ -169,8 +174,12 @@ class _Refusal:
         self.add(problem or "")
 
     def add(self, problem: str) -> None:
-        if problem and not self.text:
-            self.text = f"cannot read the pod: {problem}"[:MAX_REFUSAL]
+        if problem:
+            self.say(f"cannot read the pod: {problem}")
+
+    def say(self, text: str) -> None:
+        if not self.text:
+            self.text = text[:MAX_REFUSAL]
 
     def bounded(self, found: list[T | None] | None, where: str) -> Iterable[T]:
         if found is None:
@@ -179,6 +188,20 @@ class _Refusal:
             self.add(f"{where}: got {len(found)}, expected at most {MAX_TERMS}")
             found = found[:MAX_TERMS]
         return [part for part in found if part is not None]
+
+
+def _beyond(spec: wire.PodSpec) -> str:
+    """A hard constraint that no plugin of ours knows, "" without one. Soft ones (preferred, ScheduleAnyway) are not among
+    them: leaving them out makes a choice less good, not wrong."""
+    affinity = spec.affinity or wire.Affinity()
+    for terms, name in ((affinity.pod_affinity, "podAffinity"), (affinity.pod_anti_affinity, "podAntiAffinity")):
+        if terms is not None and terms.required:
+            return f"spec.affinity.{name} requires terms"
+    if any(c is not None and c.when_unsatisfiable == "DoNotSchedule" for c in spec.topology_spread_constraints or ()):
+        return "spec.topologySpreadConstraints has whenUnsatisfiable DoNotSchedule"
+    if any(v is not None and (v.persistent_volume_claim or v.ephemeral) for v in spec.volumes or ()):
+        return "spec.volumes uses a PersistentVolumeClaim"
+    return "spec.resourceClaims is not empty" if spec.resource_claims else ""
 
 
 def _term(found: wire.NodeSelectorTerm | None, refusal: _Refusal) -> model.NodeSelectorTerm:

@@ -92,8 +92,29 @@ class NodeAffinity(Wire):
     )
 
 
+class Present(Wire):
+    """An object of which only the presence matters."""
+
+
+class PodTerms(Wire):
+    required: list[Present | None] | None = msgspec.field(
+        default=None, name="requiredDuringSchedulingIgnoredDuringExecution"
+    )
+
+
 class Affinity(Wire):
     node_affinity: NodeAffinity | None = None
+    pod_affinity: PodTerms | None = None
+    pod_anti_affinity: PodTerms | None = None
+
+
+class SpreadConstraint(Wire):
+    when_unsatisfiable: str | None = None
+
+
+class Volume(Wire):
+    persistent_volume_claim: Present | None = None
+    ephemeral: Present | None = None
 
 
 class Gate(Wire):
@@ -112,6 +133,9 @@ class PodSpec(Wire):
     affinity: Affinity | None = None
     priority: int | None = None
     scheduling_gates: list[Gate | None] | None = None
+    topology_spread_constraints: list[SpreadConstraint | None] | None = None
+    volumes: list[Volume | None] | None = None
+    resource_claims: list[Present | None] | None = None
 
 
 class ContainerStatus(Wire):
