@@ -110,15 +110,17 @@ class Shell:
             config, environ, publish=self._carbon, narrator=narrator, watcher=_Watcher(self.metrics)
         )
         converter = Converter()
-        self._writer = Writer(client, converter)
-        self._recorder = EventRecorder(client, queue=EVENT_QUEUE)
+        self._election = self._candidacy()
+        # Before each write the lease's end is looked at: a process that woke up after it must not write once more.
+        writing = client.guarded(self._election.check) if self._election else client
+        self._writer = Writer(writing, converter)
+        self._recorder = EventRecorder(writing, queue=EVENT_QUEUE)
         page = config.api.page_size
         self._pods = watch.Reflector(client, watch.pods(converter), self._sink(self._pod), page_size=page)
         self._nodes = watch.Reflector(client, watch.nodes(converter), self._sink(self._node), page_size=page)
         self._namespaces = watch.Reflector(
             client, watch.namespaces(converter), self._sink(self._namespace), page_size=page
         )
-        self._election = self._candidacy()
         self._binds: asyncio.Queue[tuple[Bind, float]] = asyncio.Queue()
         self._chores: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
         self._wake = asyncio.Event()
@@ -155,6 +157,8 @@ class Shell:
         finally:
             told.cancel()
             await _end(tasks)
+            while not self._chores.empty():
+                self._chores.get_nowait().close()
             await health.close()
 
     async def _connect_and_follow(self) -> None:
@@ -339,16 +343,10 @@ class Shell:
 
     # -- out -----------------------------------------------------------------------------------------------------
 
-    def _check_lease(self) -> None:
-        """Before each write. Raises LeaseLost, which ends the process: its supervisor starts it again."""
-        if self._election is not None:
-            self._election.check()
-
     async def _bind_for_ever(self) -> None:
         while True:
             effect, decided_s = await self._binds.get()
             try:
-                self._check_lease()
                 answer = await self._writer.bind(effect)
                 at, wall = self._now()
                 self.metrics.bind(answer.outcome)
@@ -384,7 +382,6 @@ class Shell:
         self._wake.set()
 
     async def _condition(self, effect: effects.Unschedulable) -> None:
-        self._check_lease()
         await self._writer.condition(effect)
 
     # -- watched over ----------------------------------------------------------------------------------------------

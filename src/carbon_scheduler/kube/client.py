@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -14,7 +15,7 @@ from carbon_scheduler.kube.clock import SYSTEM_CHANCE, SystemClock
 from carbon_scheduler.kube.transport import AiohttpTransport, Answer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from carbon_scheduler.kube.access import Access
     from carbon_scheduler.kube.clock import Chance, Clock
@@ -53,6 +54,14 @@ class ApiClient:
         self.chance = chance
         self._transport = transport or AiohttpTransport(access, connections=connections)
         self._timeout_s = timeout_s
+        self._before_write: Callable[[], None] | None = None
+
+    def guarded(self, before_write: Callable[[], None]) -> ApiClient:
+        """The same connections, but `before_write` is called before each request that writes is sent, also after waiting
+        out a 429; what it raises (LeaseLost) is raised instead of sending."""
+        twin = copy(self)
+        twin._before_write = before_write
+        return twin
 
     async def request(
         self,
@@ -76,6 +85,8 @@ class ApiClient:
         while True:
             token = await self.access.credentials.token()
             headers = self._headers(token, content_type if body is not None else None, self.access.compress)
+            if self._before_write is not None and method != "GET":
+                self._before_write()
             answer = await self._transport.send(Request(method, target, headers, body, limit_s), MAX_ANSWER_B)
             if 200 <= answer.status < 300:
                 return answer.body

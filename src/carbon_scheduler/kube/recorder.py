@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, ClusterError
+from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, ClusterError, LeaseLost
 from carbon_scheduler.kube.client import STRATEGIC_MERGE, segment
 from carbon_scheduler.kube.clock import Backoff
 
@@ -204,6 +204,9 @@ class EventRecorder:
             write = await self._queue.get()
             try:
                 await self._write(write)
+            except LeaseLost:  # nothing may be written any more; who renews the lease ends the process
+                self.dropped += 1
+                return
             finally:
                 self._queue.task_done()
 
