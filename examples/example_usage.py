@@ -25,8 +25,8 @@ def main(zones: list[str]) -> int:
                 continue
             hour = datetime.fromtimestamp(value.hour_s, UTC)
             print(f"{value.grid_zone}: {value.g_per_kwh:.0f} gCO2eq/kWh ({value.quality}, hour from {hour:%H:%M} UTC)")
-            measured = mean.hours - mean.missing_h - mean.estimated_h
-            print(f"  mean of 24 hours: {mean.g_per_kwh:.0f} ({measured} measured, {mean.missing_h} missing)")
+            what = "annual average" if mean.static else f"{mean.estimated_h} estimated, {mean.missing_h} missing"
+            print(f"  mean of 24 hours: {mean.g_per_kwh:.0f} ({what})")
             latest.append(value)
     if not latest:
         return 1

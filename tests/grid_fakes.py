@@ -1,4 +1,4 @@
-"""Fakes for carbon data: a clock that is moved by hand, a source in memory, a log that is a list, and the fake server in a thread."""
+"""Fakes for carbon data: a clock moved by hand, a source in memory, a log that is a list, the fake server in a thread."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def make_series(
 
 
 class FakeSource:
-    """A source in memory. `answers` maps a zone to a value in g/kWh, an error, or a function of the time; `calls` lists the zones asked for.
-    A zone in `hanging` does not answer until `release`."""
+    """A source in memory. `answers` maps a zone to a value in g/kWh, an error, or a function of the time; `calls` lists the
+    zones asked for. A zone in `hanging` does not answer until `release`."""
 
     name = "electricity-maps"
     signal = "average-lifecycle"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from grid_fakes import DE, FR, FakeClock, FakeSource, NoChance, settle
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carbon_scheduler.core.model import GridZone
 from carbon_scheduler.errors import (
     BudgetSpent,
     KeyRejected,
@@ -23,6 +23,7 @@ from carbon_scheduler.errors import (
 )
 from carbon_scheduler.providers.guard import Breaker, Budget, Guard
 from carbon_scheduler.providers.schedule import allows_refresh, jitter_s, next_hour_s, next_tick_s
+from grid_fakes import DE, FR, FakeClock, FakeSource, NoChance, settle
 
 
 def make_guard(source: FakeSource, requests_per_hour: int = 60, outcomes: list[str] | None = None) -> Guard:
@@ -56,14 +57,16 @@ def test_the_budget_says_when_there_is_more() -> None:
 def test_breaker_opens_after_five_failures_and_probes() -> None:
     breaker = Breaker()
     for at in range(4):
-        breaker.failed(at)
+        breaker.failed(f"zone {at}", at)
     assert not breaker.open
-    breaker.failed(4)
+    breaker.failed("zone 3", 4)
+    assert not breaker.open, "one zone that fails again and again is its own trouble"
+    breaker.failed("zone 4", 4)
     assert breaker.open
     assert breaker.free_at(5) == 34  # 4 + 30
     breaker.asking()
     assert breaker.free_at(34) == float("inf")  # one probe at a time
-    breaker.failed(40)
+    breaker.failed("zone 0", 40)
     assert breaker.free_at(41) == 100  # 40 + 60
     breaker.asking()
     breaker.answered()
@@ -74,7 +77,7 @@ def test_breaker_opens_after_five_failures_and_probes() -> None:
 def test_stragglers_do_not_open_the_breaker_twice() -> None:
     breaker = Breaker()
     for at in range(8):  # requests that were under way when it opened
-        breaker.failed(at)
+        breaker.failed(f"zone {at}", at)
     assert breaker.free_at(8) == 34
 
 
@@ -141,6 +144,28 @@ async def test_a_new_key_clears_what_the_old_one_was_refused() -> None:
             await guard.history(zone)
     source.version += 1
     assert guard.wait_s("history", DE) == guard.wait_s("history", FR) == 0
+
+
+async def test_a_source_that_is_down_for_everyone_is_asked_once_in_a_while() -> None:
+    clock = FakeClock()
+    zones = [GridZone(zone) for zone in ("DE", "FR", "GB", "SE", "NO")]
+    source = FakeSource(clock, **dict.fromkeys(zones, ProviderUnavailable("x")))
+    guard = make_guard(source)
+    for zone in zones:
+        with pytest.raises(ProviderUnavailable):
+            await guard.history(zone)
+    with pytest.raises(ProviderUnavailable, match="not asked for a while"):
+        await guard.history(GridZone("PL"))
+    assert len(source.calls) == 5
+    await clock.advance(30)
+    source.answers = dict.fromkeys(zones, 100)
+    source.hanging = {"DE"}
+    probe = asyncio.create_task(guard.history(DE))
+    await settle()
+    assert guard.wait_s("history", FR) == float("inf")
+    source.release()
+    await probe
+    assert guard.wait_s("history", FR) == 0
 
 
 async def test_same_question_at_the_same_time_is_one_request() -> None:

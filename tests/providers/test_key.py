@@ -30,8 +30,12 @@ def test_equal_keys_are_equal() -> None:
 
 ORDER = {
     "the variable": ({"ELECTRICITY_MAPS_API_KEY": "variable"}, False, "variable"),
-    "the file's variable before it": ({"ELECTRICITY_MAPS_API_KEY": "variable", "ELECTRICITY_MAPS_API_KEY_FILE": "{file}"}, False, "in-file"),
-    "the flag before both": ({"ELECTRICITY_MAPS_API_KEY": "variable", "ELECTRICITY_MAPS_API_KEY_FILE": "/nope"}, True, "in-file"),
+    "the file's variable before it": (
+        {"ELECTRICITY_MAPS_API_KEY": "variable", "ELECTRICITY_MAPS_API_KEY_FILE": "{file}"}, False, "in-file",
+    ),
+    "the flag before both": (
+        {"ELECTRICITY_MAPS_API_KEY": "variable", "ELECTRICITY_MAPS_API_KEY_FILE": "/nope"}, True, "in-file",
+    ),
     "blanks around it do not count": ({"ELECTRICITY_MAPS_API_KEY": " variable\n"}, False, "variable"),
     "an empty variable is no key": ({"ELECTRICITY_MAPS_API_KEY": ""}, False, None),
     "a variable of blanks is no key": ({"ELECTRICITY_MAPS_API_KEY": " \n"}, False, None),

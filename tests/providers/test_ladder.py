@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-from grid_fakes import DE, HOUR, NOON, make_series
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from carbon_scheduler.core.grid import GridZones
 from carbon_scheduler.core.model import GridZone
 from carbon_scheduler.providers.ladder import OPERATOR_DEFAULT, Ladder
 from carbon_scheduler.providers.tables import grid_zones
+from grid_fakes import DE, HOUR, NOON, make_series
 
 NOWHERE = GridZone("XX-NOWHERE")
 SIGMA = math.sqrt(math.pi / 2)

@@ -242,7 +242,7 @@ class CarbonIntensityClient:
 
 
 def average(series: Series, hours: int, now_s: float) -> Average:
-    """The mean of a series over `hours` hours up to the end of the present one. Raises NoRecentData when it has none of them."""
+    """The mean of a series over `hours` hours up to the end of the present one. Raises NoRecentData when none has a value."""
     to_s = now_s - now_s % S_PER_HOUR + S_PER_HOUR
     from_s = to_s - hours * S_PER_HOUR
     points = [point for point in series.points if from_s <= point.hour_s < to_s]

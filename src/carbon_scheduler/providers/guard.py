@@ -69,10 +69,11 @@ class Budget:
 
 
 class Breaker:
-    """Stops asking a source that is down. Opens after 5 failures in a row; then one probe after 30, 60, 120, 300, 300 ... s."""
+    """Stops asking a source that is down. Opens when five different questions have failed in a row; then one probe after 30,
+    60, 120, 300, 300 ... s. Different ones, because a single bad zone must not cut off the good ones: its own waits suffice."""
 
     def __init__(self) -> None:
-        self._failures = 0
+        self._failing: set[Hashable] = set()
         self._openings = 0
         self._until_s = 0.0
         self._probing = False
@@ -93,12 +94,13 @@ class Breaker:
 
     def answered(self) -> None:
         """The source is up: it said something, be it a refusal."""
-        self._failures = self._openings = 0
+        self._failing.clear()
+        self._openings = 0
         self._probing = False
 
-    def failed(self, now_s: float) -> None:
-        self._failures += 1
-        if self._failures >= BREAKER_FAILURES and (self._probing or not self.open):
+    def failed(self, what: Hashable, now_s: float) -> None:
+        self._failing.add(what)
+        if len(self._failing) >= BREAKER_FAILURES and (self._probing or not self.open):
             self._until_s = now_s + BREAKER_S[min(self._openings, len(BREAKER_S) - 1)]
             self._openings += 1
         self._probing = False
@@ -211,7 +213,7 @@ class Guard:
             raise
         except BaseException:
             # Cancelled, or a defect. A probe without a verdict must not keep the breaker open for ever.
-            self.breaker.failed(self._clock.monotonic())
+            self.breaker.failed(what, self._clock.monotonic())
             raise
         self._count("ok")
         self.breaker.answered()
@@ -226,7 +228,7 @@ class Guard:
                 raise held[1].with_traceback(None)
         if self.breaker.free_at(now_s) > now_s:
             raise ProviderUnavailable(
-                f"{self.name} did not answer {BREAKER_FAILURES} times in a row: it is not asked for a while"
+                f"{self.name} did not answer for {BREAKER_FAILURES} zones in a row: it is not asked for a while"
             )
         if not self.budget.take(now_s):
             error = self.budget_error()
@@ -236,7 +238,7 @@ class Guard:
     def _remember(self, what: tuple[str, GridZone], error: ProviderError) -> None:
         now_s = self._clock.monotonic()
         if isinstance(error, ProviderUnavailable):
-            self.breaker.failed(now_s)
+            self.breaker.failed(what, now_s)
         else:
             self.breaker.answered()
         failures = self._failures[what] = self._failures.get(what, 0) + 1

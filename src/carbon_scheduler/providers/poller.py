@@ -81,14 +81,17 @@ class _Nobody:
 
 @dataclass
 class _Zone:
-    """One zone in use. `due_s` is Unix time, `since_s` monotonic; `published` is a tuple, so that a published None differs
-    from nothing published."""
+    """One zone in use. `due_s` is Unix time, `since_s` and `asked_s` (the last request) monotonic; `published` is a tuple, so
+    that a published None differs from nothing published."""
 
     due_s: float
     since_s: float
+    asked_s: float = -math.inf
     flight: asyncio.Task[None] | None = None
     published: tuple[CarbonValue | None] | None = None
     answered: bool = False
+    only_latest: bool = False
+    """The plan has `latest` of this zone and no `history`."""
 
 
 class CarbonPoller:
@@ -176,9 +179,11 @@ class CarbonPoller:
             if gone.flight is not None:
                 gone.flight.cancel()
             if zone in self._known:  # a zone that comes and goes must not cost a request each time
-                self._resting[zone] = _Zone(gone.due_s, gone.since_s, answered=gone.answered)
-            for troubled in self._troubled.values():
+                self._resting[zone] = _Zone(gone.due_s, gone.since_s, gone.asked_s, answered=gone.answered)
+            for name, troubled in list(self._troubled.items()):
                 troubled.discard(zone)
+                if not troubled:  # nobody has it any more, but nothing has recovered either
+                    del self._troubled[name]
             self._watcher.intensity(zone, None)
         for zone in wanted:
             if zone not in self._zones:
@@ -206,14 +211,15 @@ class CarbonPoller:
         now_s = self._clock.wall()
         self._look_at_key(now_s)
         next_s = now_s - now_s % S_PER_HOUR + S_PER_HOUR
-        for grid_zone, zone in self._zones.items():
+        # Those asked longest ago first: when the budget is short every zone has its turn.
+        for grid_zone, zone in sorted(self._zones.items(), key=lambda entry: entry[1].asked_s):
             if self._unusable is not None or grid_zone not in self._known:
                 zone.answered = True
             elif zone.flight is None:
                 # A due time more than two hours ahead is left over from before the clock was set back.
                 if zone.due_s <= now_s or zone.due_s > now_s + 2 * S_PER_HOUR:
-                    self._start(grid_zone, zone, now_s)
-                if zone.flight is None:
+                    next_s = min(next_s, now_s + self._start(grid_zone, zone))
+                else:
                     next_s = min(next_s, zone.due_s)
             if not zone.answered:
                 left_s = zone.since_s + self._first_wait_s - self._clock.monotonic()
@@ -224,20 +230,21 @@ class CarbonPoller:
         self._watcher.budget_left(self._guard.left())
         return min(max(next_s - now_s, 0.05), MAX_WAIT_S)
 
-    def _start(self, grid_zone: GridZone, zone: _Zone, now_s: float) -> None:
-        """Starts the zone's request, or puts it off when it is not allowed now."""
-        wait_s = self._guard.wait_s("history", grid_zone)
+    def _start(self, grid_zone: GridZone, zone: _Zone) -> float:
+        """Starts the zone's request; the seconds until it may be started when it is not allowed now: the zone stays due."""
+        wait_s = self._guard.wait_s("latest" if zone.only_latest else "history", grid_zone)
         if wait_s > 0:
             zone.answered = True
-            zone.due_s = now_s + _finite(wait_s)
             if self._guard.left() <= 0:
                 self._trouble(grid_zone, self._guard.budget_error())
-            return
+            # While the breaker's probe is under way the wait is infinite; its end wakes the loop.
+            return min(max(wait_s, 1.0), MAX_WAIT_S)
         zone.flight = asyncio.create_task(self._fetch(grid_zone, zone), name=f"carbon {grid_zone}")
+        return MAX_WAIT_S
 
     async def _fetch(self, grid_zone: GridZone, zone: _Zone) -> None:
         try:
-            series = await self._ask(grid_zone)
+            series = await self._ask(grid_zone, zone)
         except ProviderError as error:
             self._failed(grid_zone, zone, error)
         except ConfigError:  # the key's file cannot be read: `_look_at_key` says so
@@ -252,18 +259,22 @@ class CarbonPoller:
         zone.answered = True
         self._wake.set()
 
-    async def _ask(self, grid_zone: GridZone) -> Series:
+    async def _ask(self, grid_zone: GridZone, zone: _Zone) -> Series:
         """`history` first: for the price of `latest` it has 24 hours, so older values and corrections. A plan may lack it."""
+        zone.only_latest = False
         try:
             return await self._guard.history(grid_zone)
         except NotInPlan as refused:
             try:
-                return await self._guard.latest(grid_zone)
+                series = await self._guard.latest(grid_zone)
             except NotInPlan:
                 raise refused from None
+            zone.only_latest = True
+            return series
 
     def _succeeded(self, grid_zone: GridZone, zone: _Zone, series: Series) -> None:
         now_s = self._clock.wall()
+        zone.asked_s = self._clock.monotonic()
         for rejected in series.rejected:
             self._watcher.rejected(rejected.reason)
         jump = self._ladder.learn(series)
@@ -274,17 +285,16 @@ class CarbonPoller:
             self._trouble(grid_zone, RejectedValue(series.rejected[-1].text, reason=series.rejected[-1].reason))
         else:
             self._recovered(grid_zone)
-        refresh = jump is not None or not schedule.is_settled(series.points[-1], now_s)
-        if refresh and schedule.allows_refresh(self._guard.left(), self._guard.budget.limit, len(self._zones)):
-            zone.due_s = schedule.next_tick_s(grid_zone, now_s)
-        else:
-            zone.due_s = schedule.next_hour_s(grid_zone, now_s)
+        room = schedule.allows_refresh(self._guard.left(), self._guard.budget.limit, len(self._zones))
+        zone.due_s = schedule.next_fetch_s(grid_zone, now_s, series.points[-1], doubtful=jump is not None, room=room)
 
     def _failed(self, grid_zone: GridZone, zone: _Zone, error: ProviderError) -> None:
+        if not isinstance(error, BudgetSpent):  # then it was not asked, and keeps its place in the line
+            zone.asked_s = self._clock.monotonic()
         if isinstance(error, RejectedValue):
             self._watcher.rejected(error.reason)
         self._trouble(grid_zone, error)
-        zone.due_s = self._clock.wall() + _finite(self._guard.wait_s("history", grid_zone))
+        zone.due_s = self._clock.wall()  # when it may be asked again, the guard decides
 
     def _trouble(self, grid_zone: GridZone, error: ProviderError) -> None:
         """Says a problem once, until it is over for every zone that has it."""
@@ -336,11 +346,6 @@ class CarbonPoller:
         finally:
             woken.cancel()
             slept.cancel()
-
-
-def _finite(wait_s: float) -> float:
-    """While the breaker's probe is under way the wait is infinite: look again soon. Never under a second, nor over an hour."""
-    return 1.0 if math.isinf(wait_s) else min(max(wait_s, 1.0), S_PER_HOUR)
 
 
 _OF_ALL_LABELS: Final = tuple(error.label for error in _OF_ALL)

@@ -35,9 +35,17 @@ def next_tick_s(grid_zone: GridZone, now_s: float) -> float:
     return _next(grid_zone, now_s, TICK_S)
 
 
-def is_settled(newest: Point, now_s: float) -> bool:
-    """Whether asking again within this hour would be pointless: the present hour's value is there and measured."""
-    return newest.hour_s >= now_s - now_s % S_PER_HOUR and newest.quality == "measured"
+def next_fetch_s(grid_zone: GridZone, now_s: float, newest: Point, *, doubtful: bool, room: bool) -> float:
+    """When to ask again after an answer whose newest point is `newest`.
+
+    A measured value of the present hour is final: the next hour's fetch. An estimated, late or doubtful one (a jump) may be
+    better at the next tick, if the budget has `room`. Without room: this hour's fetch when the hour's value is still missing.
+    """
+    hour_s = now_s - now_s % S_PER_HOUR
+    present = newest.hour_s >= hour_s
+    if room and (doubtful or not present or newest.quality != "measured"):
+        return next_tick_s(grid_zone, now_s)
+    return next_hour_s(grid_zone, hour_s + S_PER_HOUR if present else now_s)
 
 
 def allows_refresh(left: int, limit: int, zones: int) -> bool:
