@@ -7,6 +7,7 @@ Four names of the user's own come before those: `ELECTRICITY_MAPS_API_KEY`, `ELE
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "CARBON_SCHEDULER_"
+_SERVICE_LINK = re.compile(
+    PREFIX + r"(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""What the kubelet puts into a pod's environment for a Service named `carbon-scheduler` or `carbon-scheduler-...`."""
 MAX_FILE_B = 1024 * 1024
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -194,7 +199,7 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[tuple[str
     origin: dict[tuple[str, ...], str] = {}
     for name, value in environ.items():
         path = known.get(name)
-        if path is None and name.startswith(PREFIX):
+        if path is None and name.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(name):
             raise ConfigError(
                 f"environment: {name} is not a setting of this program.{did_you_mean(name, known)} "
                 "`carbon-scheduler run --help` lists them; unset it or correct its name"

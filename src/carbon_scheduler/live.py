@@ -128,6 +128,7 @@ class Shell:
         self._zones_in_use: tuple[GridZone, ...] = ()
         self._counted: dict[str, tuple[int, int, int]] = {}
         self._dropped = 0
+        self._attempt_s = 0.0
         self._deaf_since_s: float | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -300,6 +301,7 @@ class Shell:
         while not (self._busy() or self._deaf()):
             at = self._clock.monotonic()
             todo = self.core.decide(at, ATTEMPTS_AT_ONCE)
+            self._attempt_s = (self._clock.monotonic() - at) / max(len(todo), 1)
             if self._trace:
                 self._record(wire.Decided(at, ATTEMPTS_AT_ONCE, tuple(todo)))
             for effect in todo:
@@ -329,7 +331,7 @@ class Shell:
                 self._chores.put_nowait(self._read(effect))
             case effects.Unschedulable():
                 self._narrator.unschedulable(effect)
-                self.metrics.attempt("unschedulable" if effect.reason == "Unschedulable" else "error", 0.0)
+                self.metrics.attempt("unschedulable" if effect.reason == "Unschedulable" else "error", self._attempt_s)
                 self._recorder.failed_scheduling(effect)
                 if effect.patch:
                     self._chores.put_nowait(self._condition(effect))

@@ -160,11 +160,15 @@ def test_a_pod_that_came_before_its_node_counts_once_the_node_is_known() -> None
 
 
 def test_a_gate_that_is_removed_lets_the_pod_in() -> None:
-    story = two_zones().pods(make_pod("gated", gated=True))
+    story = two_zones().pods(
+        make_pod("gated", gated=True), make_pod("theirs", gated=True, scheduler="default-scheduler")
+    )
     story.decide()
+    assert story.scheduler.counts()["gated"] == 1
     story.pods(make_pod("gated"))
     story.decide()
     assert binds(story) == {"gated": "clean"}
+    assert story.scheduler.counts()["gated"] == 0
 
 
 def test_nothing_is_decided_before_the_first_lists_are_complete() -> None:

@@ -90,6 +90,7 @@ class Scheduler:
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
         self._namespaces: dict[str, Namespace] = {}
         self._bindings: dict[PodUid, _Binding] = {}
+        self._gated: dict[PodUid, None] = {}
         self._outbox: list[Effect] = []
         self._zone_nodes: dict[GridZone, int] = {}
         self._awaited: dict[GridZone, float] = {}
@@ -139,6 +140,10 @@ class Scheduler:
             self._left(pod.uid, before)
             return
         uid = after.uid
+        if after.gated and not after.node_name and after.scheduler_name in self._settings.scheduler_names:
+            self._gated[uid] = None
+        else:
+            self._gated.pop(uid, None)
         if after.node_name:
             self._settled(uid)
             if charged_to and charged_to != after.node_name:  # it was assumed elsewhere
@@ -199,6 +204,7 @@ class Scheduler:
 
     def _settled(self, uid: PodUid) -> None:
         self._bindings.pop(uid, None)
+        self._gated.pop(uid, None)
         self._queue.drop(uid)
 
     def _node(self, node: Node) -> None:
@@ -324,8 +330,8 @@ class Scheduler:
         return due
 
     def counts(self) -> dict[str, int]:
-        """How many pods of ours are active, backing off, unschedulable, being bound."""
-        return self._queue.counts()
+        """How many pods of ours are active, backing off, unschedulable, being bound, gated."""
+        return {**self._queue.counts(), "gated": len(self._gated)}
 
     def _ready(self) -> bool:
         """Whether decisions may be made: lists complete, and no zone's first answer still awaited."""

@@ -193,7 +193,8 @@ class Narrator:
     def refused(self, bind: Bind, code: int, message: str) -> None:
         """The Binding was certainly not carried out; the pod is decided again."""
         why = f"status {code}: {self.foreign(message)}" if code else self.foreign(message)
-        text = f"Pod {bind.namespace}/{bind.name} was not bound to {bind.node}: {why}; it will be decided again"
+        then = "reading it to see what became of it" if code in (404, 409) else "it will be decided again"
+        text = f"Pod {bind.namespace}/{bind.name} was not bound to {bind.node}: {why}; {then}"
         self._say(logging.WARNING, text, _decision_fields(bind) | {"code": code} if self._sink.json else _NONE)
 
     def unknown(self, bind: Bind) -> None:
