@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -146,8 +147,8 @@ class FakeSource:
         return make_series(answer, zone=grid_zone or GridZone(key), now=now, quality=self.quality)
 
 
-def narrator_to(lines: list[str]) -> Narrator:
-    return Narrator(Sink("text", lines.append, Redactor()))
+def narrator_to(lines: list[str], level: int = logging.INFO) -> Narrator:
+    return Narrator(Sink("text", lines.append, Redactor()), level)
 
 
 @contextmanager

@@ -119,7 +119,8 @@ class MalformedBody(ProviderError):
 
 
 class RejectedValue(MalformedBody):
-    """`reason` is the value of the metric's `reason`: null, negative, zero, nan, range, zone_echo, future, jump."""
+    """`reason` is the value of the metric's `reason`: null, type, nan, negative, zero, range, zone_echo, factor_type, time,
+    future, stale, jump."""
 
     label = "rejected_value"
 

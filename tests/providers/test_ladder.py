@@ -82,6 +82,11 @@ def test_kinds_of_intensity_are_never_mixed() -> None:
         make_ladder(signal="average-direct").learn(make_series(300))
 
 
+def test_a_forecast_is_not_taken_for_what_was() -> None:
+    with pytest.raises(ValueError, match="not among its rungs"):
+        make_ladder().learn(make_series(300, quality="forecast"))
+
+
 def test_how_long_a_value_is_kept_is_the_operators() -> None:
     ladder = make_ladder(max_stale_s=HOUR)
     ladder.learn(make_series(300))

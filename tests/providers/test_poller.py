@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from carbon_scheduler import config as configuration
 from carbon_scheduler.core.model import GridZone
@@ -22,7 +24,9 @@ from carbon_scheduler.errors import (
 from carbon_scheduler.providers.ladder import Ladder
 from carbon_scheduler.providers.poller import CarbonPoller
 from carbon_scheduler.providers.schedule import jitter_s
+from carbon_scheduler.providers.source import Rejected
 from carbon_scheduler.providers.tables import grid_zones
+from carbon_scheduler.sim.electricity_maps import FakeElectricityMaps
 from grid_fakes import DE, FR, GB, HOUR, NOON, FakeClock, FakeSource, NoChance, make_series, narrator_to
 
 if TYPE_CHECKING:
@@ -327,10 +331,6 @@ async def test_a_clock_that_is_set_back_does_not_silence_the_poller() -> None:
 
 async def test_rejected_rows_are_counted_and_the_good_ones_used() -> None:
     good = make_series(300, 310)
-    from msgspec.structs import replace
-
-    from carbon_scheduler.providers.source import Rejected
-
     bench = Bench(
         DE=replace(good, points=good.points[:1], rejected=(Rejected("null", "carbonIntensity of 12:00 is null"),))
     )
@@ -338,6 +338,46 @@ async def test_rejected_rows_are_counted_and_the_good_ones_used() -> None:
         assert bench.news() == [("DE", 300, "stale")]
         assert bench.watch.rejections == ["null"]
         assert "is null" in bench.lines[-1]
+
+
+async def test_a_bad_row_of_an_hour_gone_by_is_counted_and_not_said() -> None:
+    answer = replace(make_series(300, 310), rejected=(Rejected("null", "an old row"),))
+    bench = Bench(DE=answer)
+    async with bench.running():
+        assert bench.news() == [("DE", 310, "measured")]
+        assert bench.watch.rejections == ["null"]
+        assert bench.lines == [READY]
+
+
+async def test_the_key_is_in_no_line_of_the_log() -> None:
+    secret = "s3cr3t-key-of-electricity-maps"
+    lines: list[str] = []
+    answered = asyncio.Event()
+    server = FakeElectricityMaps(keys=["another"])
+    await server.start()
+    config = configuration.load(None, {"ELECTRICITY_MAPS_URL": server.url}, {})
+    environ = {"ELECTRICITY_MAPS_API_KEY": secret}
+    poller = CarbonPoller.of(
+        config, environ, publish=lambda zone, value: answered.set(), narrator=narrator_to(lines, logging.DEBUG)
+    )
+    poller.use([DE])
+    task = asyncio.create_task(poller.run())
+    await asyncio.wait_for(answered.wait(), 10)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await server.stop()
+    assert lines[0] == READY
+    assert lines[1].startswith("Error: API request failed with status 401: Request unauthorized")
+    assert secret not in "\n".join(lines) + repr(vars(poller)) + repr(vars(poller._guard))
+
+
+async def test_a_key_over_plain_http_is_warned_of() -> None:
+    lines: list[str] = []
+    config = configuration.load(None, {"ELECTRICITY_MAPS_URL": "http://grid.example"}, {})
+    CarbonPoller.of(config, {}, publish=lambda zone, value: None, narrator=narrator_to(lines))
+    assert lines == [
+        "Warning: http://grid.example is not https: the key and the values travel readable and can be changed on the way"
+    ]
 
 
 async def test_from_the_configuration() -> None:

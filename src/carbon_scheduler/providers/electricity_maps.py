@@ -101,6 +101,11 @@ class ElectricityMaps:
         self._clock = clock
 
     @property
+    def exposed(self) -> bool:
+        """Whether requests leave the machine without encryption."""
+        return self._http.base.scheme == "http" and self._http.base.host not in ("localhost", "127.0.0.1", "::1")
+
+    @property
     def signal(self) -> Signal:
         return SIGNALS[self._factor_type]
 

@@ -107,7 +107,7 @@ class Breaker:
 
 
 class Guard:
-    """A `Provider` around another one.
+    """A `Provider`'s questions about a zone, asked sparingly. Belongs to one event loop.
 
     A call that is not allowed now raises the error that forbids it, without a request: the remembered refusal, BudgetSpent, or
     ProviderUnavailable while the breaker is open. `wait_s` tells how long that will be so.
@@ -154,6 +154,9 @@ class Guard:
 
     async def history(self, grid_zone: GridZone, hours: int = 24) -> Series:
         return await self._once(("history", grid_zone), lambda: self._provider.history(grid_zone, hours))
+
+    async def forecast(self, grid_zone: GridZone, horizon_h: int = 24) -> Series:
+        return await self._once(("forecast", grid_zone), lambda: self._provider.forecast(grid_zone, horizon_h))
 
     def left(self) -> int:
         """Requests left in the budget."""

@@ -10,7 +10,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from carbon_scheduler.core.carbon import CarbonValue
+from carbon_scheduler.core.carbon import LIVE, CarbonValue
 from carbon_scheduler.core.model import GridZone
 from carbon_scheduler.core.settings import Signal
 from carbon_scheduler.providers.source import Point, Rejected, Series
@@ -88,6 +88,8 @@ class Ladder:
         """
         if series.signal != self._signal:
             raise ValueError(f"series of {series.signal} for a ladder of {self._signal}: kinds are never mixed")
+        if any(point.quality not in LIVE for point in series.points):
+            raise ValueError(f"{series.grid_zone}: the ladder learns what was; a forecast is not among its rungs yet")
         learnt = self._learnt.setdefault(series.grid_zone, _Learnt())
         newest = series.points[-1]
         before = self._before(learnt, series, newest)

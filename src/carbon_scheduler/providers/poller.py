@@ -160,8 +160,13 @@ class CarbonPoller:
             max_stale_s=config.carbon.max_stale_s,
             default_g_per_kwh=config.carbon.default_g_per_kwh,
         )
+        provider = ElectricityMaps(key, Options.of(source), clock, environ)
+        if provider.exposed:
+            narrator.warning(
+                f"{source.url} is not https: the key and the values travel readable and can be changed on the way"
+            )
         return cls(
-            ElectricityMaps(key, Options.of(source), clock, environ),
+            provider,
             ladder,
             publish,
             narrator=narrator,
@@ -172,7 +177,10 @@ class CarbonPoller:
         )
 
     def use(self, zones: Iterable[GridZone]) -> None:
-        """The zones that need values from now on. What is no grid zone is never asked for: None is published for it."""
+        """The zones that need values from now on. What is no grid zone is never asked for: None is published for it.
+
+        From the loop's thread. May be called before `run`. A zone that leaves is told to the watcher, not to `publish`.
+        """
         wanted = dict.fromkeys(sorted(zones)[:MAX_ZONES])
         for zone in [zone for zone in self._zones if zone not in wanted]:
             gone = self._zones.pop(zone)
@@ -281,7 +289,8 @@ class CarbonPoller:
         if jump is not None:
             self._watcher.rejected(jump.reason)
             self._narrator.warning(jump.text, grid_zone=grid_zone)
-        if series.rejected:
+        present = series.points[-1].hour_s >= now_s - now_s % S_PER_HOUR
+        if series.rejected and not present:  # a bad row of an hour gone by decides nothing: counted, not said
             self._trouble(grid_zone, RejectedValue(series.rejected[-1].text, reason=series.rejected[-1].reason))
         else:
             self._recovered(grid_zone)
