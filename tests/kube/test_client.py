@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from carbon_scheduler.kube.access import Access
 from carbon_scheduler.kube.client import ApiClient, segment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    pass
 
 
 class Rotating:
@@ -100,9 +101,7 @@ async def test_401_without_other_credentials_is_not_repeated() -> None:
 
 
 async def test_429_is_waited_out_with_a_quarter_of_jitter() -> None:
-    client, transport, clock = make_client(
-        [failure(429, retry_after="4"), failure(429), answer(201, {})], chance=0.5
-    )
+    client, transport, clock = make_client([failure(429, retry_after="4"), failure(429), answer(201, {})], chance=0.5)
     await client.request("POST", "/x", body=b"{}")
     assert clock.slept == [4.5, 1.125]
     assert len(transport.requests) == 3
@@ -169,10 +168,14 @@ async def test_a_streams_failure_is_raised(code: int) -> None:
 async def test_an_error_of_the_consumers_own_is_not_taken_for_one_of_the_network() -> None:
     client, transport, _ = make_client([])
     transport.streams = [[b"a\n"]]
-    with pytest.raises(ValueError, match="mine"):
+
+    async def consume() -> None:
         async with client.stream("/w", {}) as pieces:
             async for _ in pieces:
                 raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await consume()
 
 
 @given(
@@ -187,7 +190,7 @@ async def test_lines_come_out_whole_wherever_the_pieces_were_cut(
     data = b"".join(line + b"\n" for line in lines) + half
     at = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     client, transport, _ = make_client([])
-    transport.streams = [[data[a:b] for a, b in zip(at, at[1:], strict=False)]]
+    transport.streams = [[data[a:b] for a, b in pairwise(at)]]
     got = await collect(client)
     assert [line for piece in got for line in piece] == lines
     assert all(got), "no empty piece"

@@ -81,7 +81,8 @@ def plugin(folder: Path, program: str, **options: Any) -> tuple[ExecPlugin, Path
         "info = json.loads(os.environ['KUBERNETES_EXEC_INFO'])\n"
         f"open({str(runs)!r}, 'a').write('x')\n"
         f"n = len(open({str(runs)!r}).read())\n"
-        "def said(**status): print(json.dumps({'kind': 'ExecCredential', 'apiVersion': info['apiVersion'], 'status': status}))\n"
+        "def said(**status):\n"
+        "    print(json.dumps({'kind': 'ExecCredential', 'apiVersion': info['apiVersion'], 'status': status}))\n"
         + program
     )
     made: JSON = {
@@ -110,7 +111,11 @@ async def test_a_plugin_gets_its_arguments_variables_and_info(tmp_path: Path) ->
     assert json.loads(token) == [
         ["anarg"],
         "yes",
-        {"kind": "ExecCredential", "apiVersion": V1, "spec": {"interactive": False, "cluster": {"server": "https://x"}}},
+        {
+            "kind": "ExecCredential",
+            "apiVersion": V1,
+            "spec": {"interactive": False, "cluster": {"server": "https://x"}},
+        },
         "",
     ]
 
@@ -151,13 +156,13 @@ FAILS: dict[str, tuple[str, JSON, str]] = {
     "it fails": ("sys.exit(3)", {}, "it ended with code 3"),
     "it says nothing": ("", {}, "not an ExecCredential in JSON"),
     "it says something else": ("print('SECRET')", {}, "not an ExecCredential in JSON"),
-    "another kind": ("print('{\"kind\": \"Pod\"}')", {}, "it answered 'Pod' of '', expected 'ExecCredential' of"),
+    "another kind": ('print(\'{"kind": "Pod"}\')', {}, "it answered 'Pod' of '', expected 'ExecCredential' of"),
     "another version": (
         "info['apiVersion'] = 'client.authentication.k8s.io/v1beta1'; said(token='SECRET')",
         {},
         "v1beta1', expected",
     ),
-    "no status": (f"print('{{\"kind\": \"ExecCredential\", \"apiVersion\": \"{V1}\"}}')", {}, "neither status.token nor"),
+    "no status": (f'print(\'{{"kind": "ExecCredential", "apiVersion": "{V1}"}}\')', {}, "neither status.token nor"),
     "an empty status": ("said(token='')", {}, "neither status.token nor"),
     "half a certificate": ("said(clientCertificateData='SECRET')", {}, "only one of"),
     "a token with a line break": ("said(token='SECRET\\n')", {}, "no header can carry"),
@@ -165,7 +170,11 @@ FAILS: dict[str, tuple[str, JSON, str]] = {
     "too much": ("print('SECRET' * 1000000)", {}, "wrote more than 1048576 bytes"),
     "too slow": ("time.sleep(60)", {"timeout_s": 0.2}, "did not end within 0.2 s"),
     "it closes its output and hangs": ("os.close(1); time.sleep(60)", {"timeout_s": 0.2}, "did not end within 0.2 s"),
-    "it is not installed": ("", {"command": "no-such-plugin", "install_hint": "apt it."}, r"cannot be started: .*\. apt it\."),
+    "it is not installed": (
+        "",
+        {"command": "no-such-plugin", "install_hint": "apt it."},
+        r"cannot be started: .*\. apt it\.",
+    ),
 }
 
 

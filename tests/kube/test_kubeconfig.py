@@ -24,7 +24,12 @@ def b64(name: str) -> str:
 
 
 def config(
-    cluster: JSON | None = None, user: JSON | None = None, *, name: str = "a", current: str | None = "a", **context: object
+    cluster: JSON | None = None,
+    user: JSON | None = None,
+    *,
+    name: str = "a",
+    current: str | None = "a",
+    **context: object,
 ) -> JSON:
     made: JSON = {
         "apiVersion": "v1",
@@ -283,7 +288,11 @@ PROXIES: dict[str, tuple[dict[str, str], str, str | None]] = {
     "never for localhost": ({"HTTPS_PROXY": "http://p"}, "https://localhost", None),
     "a network": ({"HTTPS_PROXY": "http://p", "NO_PROXY": "x, 10.0.0.0/8"}, "https://10.1.2.3", None),
     "another network": ({"HTTPS_PROXY": "http://p", "NO_PROXY": "10.0.0.0/8"}, "https://11.1.2.3", "http://p"),
-    "a name and its subdomains": ({"HTTPS_PROXY": "http://p", "NO_PROXY": "example.com"}, "https://a.example.com", None),
+    "a name and its subdomains": (
+        {"HTTPS_PROXY": "http://p", "NO_PROXY": "example.com"},
+        "https://a.example.com",
+        None,
+    ),
     "not another name's end": (
         {"HTTPS_PROXY": "http://p", "NO_PROXY": "example.com"},
         "https://badexample.com",

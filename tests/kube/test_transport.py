@@ -65,7 +65,10 @@ async def test_a_request_arrives_as_it_is() -> None:
 
     async with serving(handler) as transport:
         got = await transport.send(
-            Request("GET", "/a%2Fb?c=d%3De", (("User-Agent", "me"), ("Impersonate-Group", "a"), ("Impersonate-Group", "b"))), 100
+            Request(
+                "GET", "/a%2Fb?c=d%3De", (("User-Agent", "me"), ("Impersonate-Group", "a"), ("Impersonate-Group", "b"))
+            ),
+            100,
         )
     assert (got.status, got.body, got.retry_after) == (429, b"no", "7")
     assert seen[0].startswith(b"GET /prefix/a%2Fb?c=d%3De HTTP/1.1\r\n")
@@ -271,7 +274,9 @@ async def test_a_proxy_is_used_and_its_password_is_never_told() -> None:
         access = Access("https://cluster.invalid", proxy=f"http://me:sesame@127.0.0.1:{port}")
         assert "sesame" not in repr(access)
         transport = AiohttpTransport(access)
-        with pytest.raises(ApiUnreachable, match=r"cluster\.invalid \(through a proxy\): the proxy answered 407") as caught:
+        with pytest.raises(
+            ApiUnreachable, match=r"cluster\.invalid \(through a proxy\): the proxy answered 407"
+        ) as caught:
             await transport.send(post(), 100)
         await transport.close()
     assert seen[0].startswith(b"CONNECT cluster.invalid:443 HTTP/1.1\r\n")

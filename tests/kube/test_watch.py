@@ -176,7 +176,7 @@ class _Watch:
 
     @staticmethod
     def expired() -> bytes:
-        return b'\n{"type":"ERROR","object":{"kind":"Status","status":"Failure","message":"too old resource version","code":410}}\n'
+        return b'\n{"type":"ERROR","object":{"kind":"Status","status":"Failure","message":"too old","code":410}}\n'
 
 
 class Sink:

@@ -312,7 +312,8 @@ class Codec(Generic[ObjectT]):
             return self._skeleton(raw, _short(error))
 
     def _skeleton(self, raw: bytes, problem: str) -> ObjectT | None:
-        """What must be known even when the rest is broken: which object it is; of a pod also whose, where, and whether it ended."""
+        """What must be known even when the rest is broken: which object it is; of a pod also whose, where, and whether
+        it ended."""
         parts = _members(raw)
         meta = _members(parts.get(b"metadata", b""))
         name = _read(meta, b"name")
