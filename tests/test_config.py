@@ -54,7 +54,7 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "a typo in a variable": (
         "",
         {"CARBON_SCHEDULER_PLACEMENT_POLICI": "off"},
-        "did you mean 'carbon_scheduler_placement_policy'",
+        "'carbon_scheduler_placement_policy'",
     ),
     "a typo in the file": ("placment: {policy: off}", {}, "did you mean 'placement'"),
     "a word that is not allowed": (

@@ -117,7 +117,9 @@ SAID: dict[str, tuple[Callable[[Narrator], object], list[str]]] = {
     ),
     "a refused Binding": (
         lambda n: n.refused(make_bind(), 409, "pod is gone"),
-        ["Warning: Pod default/test-pod was not bound to minikube: status 409: pod is gone; it will be decided again"],
+        [
+            "Warning: Pod default/test-pod was not bound to minikube: status 409: pod is gone; reading it to see what became of it"
+        ],
     ),
     "a Binding that was never sent": (
         lambda n: n.refused(make_bind(), 0, "connection refused"),
