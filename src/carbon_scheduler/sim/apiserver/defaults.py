@@ -66,13 +66,14 @@ def fill_in(kind: Kind, document: Document, store: Store, now: str) -> None:
             _controller(kind, document)
 
 
-def normalise(kind: Kind, document: Document) -> None:
-    """What every write of a pod or node goes through, not only the first."""
+def normalise(kind: Kind, document: Document, old: Document) -> None:
+    """What every later write of a pod or node goes through; `old` is what it replaces."""
     if kind.kind == "Pod":
         spec = _spec(document)
-        _drop_empty(spec)
-        for container in _containers(spec):
-            _container(container)
+        _pod_spec(spec)
+        for name in ("priority", "priorityClassName", "preemptionPolicy"):
+            if name in mapping(old, "spec"):
+                spec.setdefault(name, mapping(old, "spec")[name])
         _tolerate(spec)
     elif kind.kind == "Node":
         spec = _spec(document)
@@ -110,6 +111,25 @@ def _containers(spec: Document) -> list[Document]:
 
 def _pod(document: Document, store: Store, now: str) -> None:
     spec = _spec(document)
+    _pod_spec(spec)
+    _priority(document, spec, store)
+    _tolerate(spec)
+    status: Document = {"phase": "Pending", "qosClass": quality_of_service(spec)}
+    if present(spec.get("schedulingGates")):
+        status["conditions"] = [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "lastProbeTime": None,
+                "lastTransitionTime": now,
+                "reason": "SchedulingGated",
+                "message": GATED,
+            }
+        ]
+    document["status"] = status
+
+
+def _pod_spec(spec: Document) -> None:
     _drop_empty(spec)
     for container in _containers(spec):
         _container(container)
@@ -128,21 +148,6 @@ def _pod(document: Document, store: Store, now: str) -> None:
             for port in objects(container, "ports"):
                 if not present(port.get("hostPort")) and "containerPort" in port:
                     port["hostPort"] = port["containerPort"]
-    _priority(document, spec, store)
-    _tolerate(spec)
-    status: Document = {"phase": "Pending", "qosClass": quality_of_service(spec)}
-    if present(spec.get("schedulingGates")):
-        status["conditions"] = [
-            {
-                "type": "PodScheduled",
-                "status": "False",
-                "lastProbeTime": None,
-                "lastTransitionTime": now,
-                "reason": "SchedulingGated",
-                "message": GATED,
-            }
-        ]
-    document["status"] = status
 
 
 def _container(container: Document) -> None:
@@ -250,7 +255,7 @@ def _node(document: Document) -> None:
         ),
         **facts,
     }
-    normalise(NODES, document)
+    normalise(NODES, document, {})
     normalise_status(NODES, document)
 
 

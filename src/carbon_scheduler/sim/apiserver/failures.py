@@ -147,7 +147,7 @@ def too_large() -> Failure:
 
 
 def unsupported_body() -> Failure:
-    accepted = "accepted media types include: application/json, application/yaml"
+    accepted = "accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"
     message = f"the body of the request was in an unknown format - {accepted}"
     return Failure(415, "UnsupportedMediaType", message)
 

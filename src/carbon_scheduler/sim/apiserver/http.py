@@ -8,33 +8,29 @@ import random
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
-import yaml
 from aiohttp import web
 
-from carbon_scheduler.sim.apiserver import discovery, failures, requests
-from carbon_scheduler.sim.apiserver.documents import Document, decode, encode, mapping, text
+from carbon_scheduler.sim.apiserver import bodies, discovery, failures, requests
+from carbon_scheduler.sim.apiserver.documents import Document, encode, mapping, text
 from carbon_scheduler.sim.apiserver.failures import Failure
-from carbon_scheduler.sim.apiserver.faults import Command, Ending, Faults, Rule
+from carbon_scheduler.sim.apiserver.faults import Command, Faults, Rule
 from carbon_scheduler.sim.apiserver.kinds import BINDINGS, PODS
-from carbon_scheduler.sim.apiserver.registry import DeleteOptions, Registry
+from carbon_scheduler.sim.apiserver.streaming import Cut, WatchStream
 from carbon_scheduler.sim.apiserver.views import negotiate
-from carbon_scheduler.sim.apiserver.watching import Feed, error_line, listed
+from carbon_scheduler.sim.apiserver.watching import Feed, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
+    from carbon_scheduler.sim.apiserver.registry import Registry
     from carbon_scheduler.sim.apiserver.requests import Target
     from carbon_scheduler.sim.apiserver.store import Stored
     from carbon_scheduler.sim.apiserver.views import View
 
-MAX_BODY_B: Final = 3 * 1024 * 1024
 BOOKMARK_S: Final = 60.0
-_JSON: Final = "application/json"
-
-
-class Cut(Exception):
-    """The connection is to be closed without (the rest of) an answer."""
+_ACCESS_REVIEW: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
 
 
 class Handler:
@@ -59,18 +55,22 @@ class Handler:
         self._refuse = refuse
         self._random = random.Random(seed)
         self._bookmark_s = bookmark_s
-        self.stopping = False
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._answer(request)
         except Failure as failure:
             return _failed(failure)
+        except RecursionError:
+            return _failed(failures.bad_request("json: exceeded max depth"))
         except Cut:
             _cut(request)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self._authenticate(request)
+        if request.path == _ACCESS_REVIEW and request.method == "POST":
+            review = await bodies.document(request)
+            return _json(201, encode({**review, "status": {"allowed": True, "reason": "RBAC is not enforced here"}}))
         target = requests.parse_target(request.method, request.path, request.query)
         if target is None:
             return await self._other(request)
@@ -105,10 +105,9 @@ class Handler:
                 return await self._create(request, target)
             case "update":
                 dry = requests.dry_run(query, "UpdateOptions")
-                body = await _document(request)
+                body = await bodies.document(request)
                 if target.subresource == "finalize":
-                    self._registry.finish_namespace(name)
-                    return _json(200, encode(body))
+                    return self._one(request, target, 200, self._registry.finalize_namespace(name, body))
                 stored, created = self._registry.update(
                     kind, namespace, name, body, subresource=target.subresource, dry_run=dry
                 )
@@ -116,14 +115,14 @@ class Handler:
             case "patch":
                 return await self._patch(request, target)
             case "delete":
-                options_ = await _delete_options(request)
+                options_ = await bodies.delete_options(request)
                 stored, gone = self._registry.delete(kind, namespace, name, options_)
                 if gone and kind is not PODS:
                     return _json(200, encode(_deleted(target, stored)))
                 return self._one(request, target, 200, stored)
             case "deletecollection":
                 selected = requests.list_options(target, query)
-                options_ = await _delete_options(request)
+                options_ = await bodies.delete_options(request)
                 found, metadata = listed(self._store, self._store.collection(kind.storage), selected)
                 for each in found:
                     self._registry.delete(kind, *each.key, options_)
@@ -132,16 +131,18 @@ class Handler:
 
     async def _create(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         dry = requests.dry_run(request.query, "CreateOptions")
-        body = await _document(request)
+        body = await bodies.document(request)
         namespace, name = target.namespace, target.name
         if target.kind is BINDINGS or target.subresource == "binding":
-            _expect(body, "Binding", "v1")
+            bodies.expect(body, "Binding", "v1")
             self._registry.bind(namespace, name or text(body, "metadata", "name"), body, dry_run=dry)
             return _json(201, _SUCCESS)
         if target.subresource == "eviction":
             if text(body, "metadata", "name") not in ("", name):
                 raise failures.bad_request("name in URL does not match name in Eviction object")
-            options = msgspec.structs.replace(_options(mapping(body, "deleteOptions"), request.query), dry_run=dry)
+            options = msgspec.structs.replace(
+                bodies.options_of(mapping(body, "deleteOptions"), request.query), dry_run=dry
+            )
             self._registry.delete(target.kind, namespace, name, options)
             return _json(201, _SUCCESS)
         if target.name:
@@ -158,10 +159,10 @@ class Handler:
         if query.get("force") and not applying:
             why = "Forbidden: may not be specified for non-apply patch"
             raise failures.invalid_options("PatchOptions", "force", "FieldValueForbidden", why)
-        body = await _body(request)
+        body = await bodies.read(request)
         kind, namespace, name = target.kind, target.namespace, target.name
         if applying:
-            applied = _yaml(body)
+            applied = bodies.from_yaml(body)
             if (namespace, name) not in self._store.collection(kind.storage).objects and not target.subresource:
                 return self._one(request, target, 201, self._registry.create(kind, namespace, applied, dry_run=dry))
             stored = self._registry.patch(
@@ -175,78 +176,15 @@ class Handler:
 
     async def _watch(self, request: web.BaseRequest, target: Target, rules: list[Rule]) -> web.StreamResponse:
         options = requests.watch_options(target, request.query)
-        view = self._view(request, target)
         collection = self._store.collection(target.kind.storage)
-        feed = Feed(self._store, collection, view, options)
-        response = web.StreamResponse(status=200, headers={"Content-Type": _JSON, "Cache-Control": "no-cache, private"})
+        feed = Feed(self._store, collection, self._view(request, target), options)
+        response = web.StreamResponse(status=200, headers=_HEADERS)
         response.enable_chunked_encoding()
         await response.prepare(request)
-        if feed.expired:
-            await response.write(error_line(failures.expired(failures.WATCH_EXPIRED)))
-            await response.write_eof()
-            return response
-        woken = asyncio.Event()
-        ending: list[Ending] = []
-
-        def end(how: Ending) -> None:
-            ending.append(how)
-            woken.set()
-
-        loop = asyncio.get_running_loop()
-        timeout_s = options.timeout_s or self._random.uniform(1800.0, 3600.0)
-        deadline = loop.call_later(timeout_s, end, "end")
-        silence = collection.listen(woken.set)
-        forget = self._faults.watching(woken, target.resource, end)
-        try:
-            await self._stream(response, target, feed, rules, woken, ending, options.bookmarks)
-        finally:
-            deadline.cancel()
-            silence()
-            forget()
+        bookmark_s = self._bookmark_s if options.bookmarks else None
+        stream = WatchStream(response, feed, self._faults, target.resource, rules, bookmark_s)
+        await stream.run(collection, options.timeout_s or self._random.uniform(1800.0, 3600.0))
         return response
-
-    async def _stream(
-        self,
-        response: web.StreamResponse,
-        target: Target,
-        feed: Feed,
-        rules: list[Rule],
-        woken: asyncio.Event,
-        ending: list[Ending],
-        bookmarks: bool,
-    ) -> None:
-        delay_s = sum(rule.delay_s for rule in rules)
-        limits = [(rule.end_after, rule.how) for rule in rules if rule.end_after is not None]
-        left: int | None = None
-        how: Ending = "end"
-        if limits:
-            left, how = min(limits, key=lambda limit: limit[0])
-        lines: list[bytes] | None = feed.initial()
-        while True:
-            woken.clear()
-            if lines is None:
-                await response.write(error_line(failures.expired(failures.WATCH_EXPIRED)))
-                ending.append("end")
-            elif lines:
-                await self._faults.passage(target.resource)
-                if delay_s:
-                    await asyncio.sleep(delay_s)
-                if left is not None and len(lines) >= left:
-                    await _finish(response, lines[:left], lines[left:], how)
-                    return
-                await response.write(b"".join(lines))
-                left = left - len(lines) if left is not None else None
-            if ending:
-                await _finish(response, [], [], ending[0])
-                return
-            lines = feed.following()
-            if lines == []:
-                try:
-                    async with asyncio.timeout(self._bookmark_s if bookmarks else None):
-                        await woken.wait()
-                    lines = feed.following() if not ending else []
-                except TimeoutError:
-                    lines = [feed.bookmark()]
 
     async def _other(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/_faults":
@@ -264,7 +202,7 @@ class Handler:
     async def _admin(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "POST":
             try:
-                command = msgspec.json.decode(await _body(request), type=Command)
+                command = msgspec.json.decode(await bodies.read(request), type=Command)
             except msgspec.DecodeError as error:
                 raise failures.bad_request(f"/_faults: {error}; see the documentation of Rule and Command") from error
             await self._obey(command)
@@ -305,7 +243,7 @@ def _deleted(target: Target, stored: Stored) -> Document:
 
 
 def _json(code: int, body: bytes) -> web.Response:
-    return web.Response(status=code, body=body, headers={"Content-Type": _JSON, "Cache-Control": "no-cache, private"})
+    return web.Response(status=code, body=body, headers=_HEADERS)
 
 
 def _failed(failure: Failure) -> web.Response:
@@ -336,80 +274,3 @@ async def _before(rules: list[Rule]) -> None:
             raise failures.expired(failures.LIST_EXPIRED)
         if rule.status:
             raise failures.server_error(rule.status, "injected fault", rule.retry_after_s)
-
-
-async def _finish(response: web.StreamResponse, lines: list[bytes], rest: list[bytes], how: Ending) -> None:
-    """Write `lines`, then end the watch: cleanly, by a cut, or by a cut in the middle of the next line."""
-    if lines:
-        await response.write(b"".join(lines))
-    if how == "end":
-        await response.write_eof()
-        return
-    if how == "half-line":
-        line = rest[0] if rest else b'{"type":"MODIFIED","object":{"kind":"'
-        await response.write(line[: max(len(line) // 2, 1)])
-    raise Cut
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    if (request.content_length or 0) > MAX_BODY_B:
-        raise failures.too_large()
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise failures.too_large() from error
-
-
-async def _document(request: web.BaseRequest) -> Document:
-    """The body as an object. Raises Failure 400, 413, 415."""
-    body = await _body(request)
-    match request.content_type:
-        case "application/json" | "application/octet-stream":
-            return _parsed(body)
-        case "application/yaml":
-            return _yaml(body)
-    raise failures.unsupported_body()
-
-
-def _parsed(body: bytes) -> Document:
-    try:
-        document = decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise failures.bad_request(f"couldn't get version/kind; json parse error: {error}") from error
-    if not isinstance(document, dict):
-        raise failures.bad_request(
-            f"couldn't get version/kind; json parse error: json: cannot unmarshal {type(document).__name__} into Go value"
-        )
-    return document
-
-
-def _yaml(body: bytes) -> Document:
-    try:
-        document = yaml.safe_load(body)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise failures.bad_request(f"error converting YAML to JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise failures.bad_request("error converting YAML to JSON: not an object")
-    return document
-
-
-def _expect(body: Document, kind: str, api_version: str) -> None:
-    if text(body, "kind") not in ("", kind) or text(body, "apiVersion") not in ("", api_version):
-        message = f'{text(body, "kind")} in version "{text(body, "apiVersion")}" cannot be handled as a {kind}'
-        raise failures.bad_request(message)
-
-
-async def _delete_options(request: web.BaseRequest) -> DeleteOptions:
-    body = await _body(request)
-    return _options(_parsed(body) if body else {}, request.query)
-
-
-def _options(body: Document, query: Mapping[str, str]) -> DeleteOptions:
-    grace = body.get("gracePeriodSeconds")
-    preconditions = mapping(body, "preconditions")
-    return DeleteOptions(
-        grace_period_s=grace if isinstance(grace, int) else requests.number(query, "gracePeriodSeconds"),
-        uid=text(preconditions, "uid"),
-        resource_version=text(preconditions, "resourceVersion"),
-        dry_run=requests.dry_run(query, "DeleteOptions") or "All" in (body.get("dryRun") or ()),
-    )

@@ -229,6 +229,15 @@ class Registry:
         if not dry_run:
             self.store.put(PODS.storage, stored.key, bound)
 
+    def finalize_namespace(self, name: str, body: Document) -> Stored:
+        """PUT of a namespace's `finalize`: sets its finalizers; a terminating one without any goes, as upstream."""
+        stored = self.get(NAMESPACES, "", name)
+        finalizers = [entry for entry in items(body, "spec", "finalizers") if isinstance(entry, str)]
+        document = {**stored.document, "spec": {"finalizers": finalizers} if finalizers else {}}
+        if finalizers or not text(document, "metadata", "deletionTimestamp"):
+            return self.store.put(NAMESPACES.storage, stored.key, document)
+        return self.store.remove(NAMESPACES.storage, stored.key)
+
     def finish_namespace(self, name: str) -> None:
         """Remove a terminating namespace and all that is in it: the namespace controller's part."""
         for collection in self.store.collections():
@@ -316,7 +325,7 @@ class Registry:
         else:
             if kind.status:
                 _keep(document, old, "status")
-            normalise(kind, document)
+            normalise(kind, document, old)
             if kind is PODS:
                 causes = pods.forbidden_changes(old, document)
                 if causes:

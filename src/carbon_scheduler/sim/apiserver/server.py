@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
+from carbon_scheduler.sim.apiserver.bodies import MAX_BODY_B
 from carbon_scheduler.sim.apiserver.documents import copied, mapping, objects, present, text
 from carbon_scheduler.sim.apiserver.failures import bad_request
 from carbon_scheduler.sim.apiserver.faults import Faults
-from carbon_scheduler.sim.apiserver.http import BOOKMARK_S, MAX_BODY_B, Handler
+from carbon_scheduler.sim.apiserver.http import BOOKMARK_S, Handler
 from carbon_scheduler.sim.apiserver.kinds import KINDS, NAMESPACES
 from carbon_scheduler.sim.apiserver.kubelet import KubeletStandIn
 from carbon_scheduler.sim.apiserver.registry import Registry

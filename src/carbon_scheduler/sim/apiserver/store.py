@@ -160,12 +160,11 @@ class Store:
         return tuple(self._collections.values())
 
     def put(self, storage: str, key: Key, document: Document) -> Stored:
-        """Create or replace an object; `document` becomes the store's and gets its new resourceVersion."""
+        """Create or replace an object. The stored document is `document` with the new resourceVersion in its metadata."""
         collection = self.collection(storage)
         before = collection.objects.get(key)
         self.resource_version += 1
-        document["metadata"]["resourceVersion"] = str(self.resource_version)
-        stored = Stored(key, document, self.resource_version)
+        stored = Stored(key, _at(document, self.resource_version), self.resource_version)
         collection.record(Change("MODIFIED" if before else "ADDED", stored, before))
         return stored
 
@@ -174,8 +173,7 @@ class Store:
         collection = self.collection(storage)
         before = collection.objects[key]
         self.resource_version += 1
-        metadata = {**before.document["metadata"], "resourceVersion": str(self.resource_version)}
-        stored = Stored(key, {**before.document, "metadata": metadata}, self.resource_version)
+        stored = Stored(key, _at(before.document, self.resource_version), self.resource_version)
         collection.record(Change("DELETED", stored, before))
         return stored
 
@@ -184,3 +182,7 @@ class Store:
         upto = self.resource_version if resource_version is None else resource_version
         for collection in self._collections.values():
             collection.compact(upto)
+
+
+def _at(document: Document, resource_version: int) -> Document:
+    return {**document, "metadata": {**document["metadata"], "resourceVersion": str(resource_version)}}

@@ -146,6 +146,9 @@ def _node(node: Document, name: str, age: str, now: datetime) -> list[Cell]:
     roles += [str(labels["kubernetes.io/role"])] if labels.get("kubernetes.io/role") else []
     addresses = {text(each, "type"): text(each, "address") for each in objects(status, "addresses")}
     facts = mapping(status, "nodeInfo")
+    kernel, architecture = text(facts, "kernelVersion"), text(facts, "architecture")
+    if kernel and architecture:
+        kernel = f"{kernel} ({architecture})"
     return [
         name,
         ",".join(words),
@@ -155,7 +158,7 @@ def _node(node: Document, name: str, age: str, now: datetime) -> list[Cell]:
         _or_none(addresses.get("InternalIP", "")),
         _or_none(addresses.get("ExternalIP", "")),
         text(facts, "osImage") or "<unknown>",
-        text(facts, "kernelVersion") or "<unknown>",
+        kernel or "<unknown>",
         text(facts, "containerRuntimeVersion") or "<unknown>",
     ]
 
