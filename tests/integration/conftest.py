@@ -11,6 +11,7 @@ import pytest
 
 from api_contract import Api
 from carbon_scheduler.sim.apiserver import EmbeddedApiServer
+from carbon_scheduler.sim.electricity_maps import FakeElectricityMaps
 from real_cluster import Cluster
 from scheduler_process import GridProcess, SchedulerProcess
 
@@ -74,6 +75,15 @@ def grid_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield grid.url
     finally:
         grid.stop()
+
+
+@pytest.fixture
+async def grid() -> AsyncIterator[FakeElectricityMaps]:
+    """A stand-in of Electricity Maps of the test's own, in its loop: `grid.modes` are its faults, `grid.requests` counts."""
+    grid = FakeElectricityMaps()
+    await grid.start()
+    yield grid
+    await grid.stop()
 
 
 def _compact_etcd(plane: ControlPlane) -> None:
