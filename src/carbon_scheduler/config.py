@@ -40,7 +40,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlacementConfig(_Section, frozen=True):
-    """Where a pod goes (design section 3)."""
+    """Where a pod goes."""
 
     policy: Literal["carbon-first", "weighted", "off"] = "carbon-first"
     """carbon-first: among the cleanest nodes the best by kube-scheduler's scores. weighted: carbon is one more score.

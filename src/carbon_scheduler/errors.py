@@ -9,7 +9,7 @@ CarbonSchedulerError
 │       └── AnswerTooLarge   it answered more than we take in
 ├── LeaseLost                leadership ended: stop writing, exit
 └── ProviderError            a source of carbon data
-    ├── KeyRejected          the key is wrong (fix it; not retried until it changes)
+    ├── KeyRejected          the key is wrong (tried again when it changes, and hourly)
     ├── NotInPlan            the key is right but does not cover this zone or endpoint
     ├── UnknownZone          the source does not know the zone
     ├── NoRecentData         the source has no value for now
