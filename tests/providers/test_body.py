@@ -105,6 +105,10 @@ REJECTED = {
     "another zone": (row(zone="US-NY-NYIS"), "zone_echo"),
     "a zone in lower case is not what was asked": (row(zone="de"), "zone_echo"),
     "another zone in the row": ({"zone": "DE", "history": [row(zone="FR")]}, "zone_echo"),
+    "another zone above rows that name none": (
+        {"zone": "FR", "history": [{"carbonIntensity": 75, "datetime": "2026-01-01T12:00:00.000Z"}]},
+        "zone_echo",
+    ),
     "a zone that is no text": (row(zone=["DE"]), "zone_echo"),
     "other emission factors": (row(emissionFactorType="direct"), "factor_type"),
     "a time in the future": (row(datetime=iso(NOON + 2 * HOUR)), "future"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,8 +23,9 @@ from carbon_scheduler.errors import (
     UnknownZone,
 )
 from carbon_scheduler.providers.guard import Breaker, Budget, Guard
-from carbon_scheduler.providers.schedule import allows_refresh, jitter_s, next_hour_s, next_tick_s
-from grid_fakes import DE, FR, FakeClock, FakeSource, NoChance, settle
+from carbon_scheduler.providers.schedule import allows_refresh, jitter_s, next_fetch_s, next_hour_s, next_tick_s
+from carbon_scheduler.providers.source import Point
+from grid_fakes import DE, FR, NOON, FakeClock, FakeSource, NoChance, settle
 
 
 def make_guard(source: FakeSource, requests_per_hour: int = 60, outcomes: list[str] | None = None) -> Guard:
@@ -232,6 +234,31 @@ def test_ticks_lie_ahead_and_follow_the_source(now: float, zone: str) -> None:
     assert 0 <= jitter_s(zone) <= 120  # type: ignore[arg-type]
     assert hour % 3600 == pytest.approx(360 + jitter_s(zone), abs=1e-3)  # type: ignore[arg-type]
     assert tick % 900 == pytest.approx(360 + jitter_s(zone), abs=1e-3)  # type: ignore[arg-type]
+
+
+NEXT = {
+    # newest point -> (hours old, quality, doubtful, room) -> minutes past noon of the next fetch, without its jitter
+    "a measured value of this hour is final": ((0, "measured", False, True), 66),
+    "an estimated one may be better soon": ((0, "estimated", False, True), 21),
+    "a jump wants a second opinion": ((0, "measured", True, True), 21),
+    "a late value too": ((1, "measured", False, True), 21),
+    "not without room in the budget": ((0, "estimated", False, False), 66),
+    "the hour's own fetch is never left out": ((1, "measured", False, False), 66),
+}
+
+
+@pytest.mark.parametrize(("state", "want_min"), NEXT.values(), ids=NEXT)
+def test_next_fetch(state: tuple[int, Any, bool, bool], want_min: int) -> None:
+    hours_old, quality, doubtful, room = state
+    now = NOON + 10 * 60
+    newest = Point(NOON - hours_old * 3600, 100, quality)
+    at = next_fetch_s(DE, now, newest, doubtful=doubtful, room=room)
+    assert at == NOON + want_min * 60 + jitter_s(DE)
+
+
+def test_a_value_that_is_late_before_the_hours_own_fetch_waits_for_that() -> None:
+    newest = Point(NOON - 3600, 100, "measured")
+    assert next_fetch_s(DE, NOON + 60, newest, doubtful=False, room=False) == NOON + 360 + jitter_s(DE)
 
 
 def test_refreshes_leave_room_for_the_next_round() -> None:
