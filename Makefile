@@ -36,11 +36,12 @@ lint: .venv/.dev-stamp ## Format, lint, types, import contracts, manifests
 control-plane: ## Build etcd, kube-apiserver and the rest for the integration tests (Go 1.26+, 5 minutes, cached)
 	@hack/control-plane/build.sh
 
-bench: ## Compare with kube-scheduler (not there yet)
-	@echo "There is no benchmark yet: this target comes with bench/, the runner that compares both sides in one run." >&2; exit 2
+bench: .venv/.run-stamp ## What a decision of the core costs, beside a fixed piece of numpy work (ARGS="--format json")
+	@$(BIN)/python bench/core.py $(ARGS)
 
-docs: ## Generate the reference pages from the code (not there yet)
-	@echo "There are no generated pages yet: docs/ is written by hand, read it there. This target comes with the generator." >&2; exit 2
+docs: .venv/.run-stamp ## Write docs/reference and the pictures anew from the code (a test fails when they differ)
+	@$(BIN)/python hack/reference.py
+	@$(BIN)/python hack/pictures.py
 
 lock: ## Resolve the dependencies anew into requirements/*.lock (ARGS=--upgrade takes newer versions)
 	@test -x .cache/lock/bin/uv || $$(hack/find-python.sh) -m venv .cache/lock

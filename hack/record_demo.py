@@ -1,9 +1,9 @@
 """Runs the demo twice and keeps both outcomes for the README's picture: `python hack/record_demo.py`.
 
 Once as it is, and once with `carbon-scheduler.io/placement: off` on every pod, which is kube-scheduler's scores alone. Two
-runs, because the blind choice that each decision records is made in a cluster whose clean nodes are already full of our pods: it
-would make the other side look worse than it is. The picture changes with the hour (the synthetic data have a daily shape),
-so this is not part of `make docs`.
+runs, because the blind choice that each decision records is made in a cluster whose clean nodes are already full of our
+pods: it would make the other side look worse than it is. The picture changes with the hour (the synthetic data have a daily
+shape), so this is not part of `make docs`.
 """
 
 from __future__ import annotations
