@@ -278,7 +278,7 @@ async def test_every_pod_on_a_node_counts(cluster: Cluster, scheduler: Scheduler
         await occupy(cluster)
         await cluster.create([make_pod("ours", cpu="600m")])
         got[sentence] = await nodes_of(cluster, "ours")
-    assert got == dict.fromkeys(OCCUPANTS, ["dirty"])
+    assert got == {sentence: ["dirty"] for sentence in OCCUPANTS}
     assert (scheduler.running, scheduler.exits) == (True, [])
 
 
