@@ -15,7 +15,16 @@ import msgspec
 
 from carbon_scheduler.sim.apiserver import events, failures, patches, pods
 from carbon_scheduler.sim.apiserver.defaults import fill_in, normalise, normalise_status
-from carbon_scheduler.sim.apiserver.documents import Document, decode, encode, items, mapping, present, text
+from carbon_scheduler.sim.apiserver.documents import (
+    Document,
+    decode,
+    encode,
+    items,
+    mapping,
+    present,
+    text,
+    without_nulls,
+)
 from carbon_scheduler.sim.apiserver.failures import Cause, Failure
 from carbon_scheduler.sim.apiserver.kinds import EVENTS, EVENTS_V1, NAMESPACES, PODS, PRIORITY_CLASSES
 from carbon_scheduler.sim.apiserver.store import Stored
@@ -276,11 +285,8 @@ class Registry:
             metadata["namespace"] = namespace
         else:
             metadata.pop("namespace", None)
-        document = {"metadata": metadata} | {
-            name: value
-            for name, value in body.items()
-            if name not in ("kind", "apiVersion", "metadata") and value is not None
-        }
+        rest = {name: value for name, value in body.items() if name not in ("kind", "apiVersion", "metadata")}
+        document: Document = without_nulls({"metadata": metadata} | rest)
         if kind is EVENTS_V1:
             document = events.stored(document)
         return document

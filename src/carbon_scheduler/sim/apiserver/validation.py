@@ -99,6 +99,8 @@ def check_types(kind: Kind, document: Document) -> None:
         spec = mapping(document, "spec")
         for name in ("containers", "initContainers"):
             _expect(list, spec.get(name), f"PodSpec.spec.{name}", "[]v1.Container")
+            for entry in items(spec, name):
+                _expect(dict, "null" if entry is None else entry, f"PodSpec.spec.{name}", "v1.Container")
         _expect(list, spec.get("tolerations"), "PodSpec.spec.tolerations", "[]v1.Toleration")
         for name in ("nodeName", "schedulerName", "priorityClassName", "restartPolicy"):
             _expect(str, spec.get(name), f"PodSpec.spec.{name}", "string")
