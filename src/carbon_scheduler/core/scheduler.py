@@ -24,7 +24,6 @@ import numpy as np
 from carbon_scheduler.core.cluster import Cluster
 from carbon_scheduler.core.decision import (
     Bind,
-    Decision,
     Effect,
     PodDetected,
     PodWarning,
@@ -51,15 +50,14 @@ from carbon_scheduler.core.events import (
     Unknown,
 )
 from carbon_scheduler.core.framework import Framework
-from carbon_scheduler.core.placement import choose
+from carbon_scheduler.core.grid_use import GridUse
+from carbon_scheduler.core.placement import Placer
 from carbon_scheduler.core.plugin import Change
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.core.queue import Queue
-from carbon_scheduler.core.snapshot import name_hash
 from carbon_scheduler.units import LABEL_PREFIX
 
 if TYPE_CHECKING:
-    from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, Namespace, Node, NodeName, Pod, PodUid
     from carbon_scheduler.core.settings import Policy, Settings
@@ -87,17 +85,16 @@ class Scheduler:
         self.carbon = GridCarbon(self.cluster.snap, settings.signal)
         self._settings = settings
         self._framework = Framework(default_profile(), self.cluster.snap)
+        self._placer = Placer(settings.placement, self.cluster, self.carbon)
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
         self._namespaces: dict[str, Namespace] = {}
         self._bindings: dict[PodUid, _Binding] = {}
         self._gated: dict[PodUid, None] = {}
         self._outbox: list[Effect] = []
-        self._zone_nodes: dict[GridZone, int] = {}
-        self._awaited: dict[GridZone, float] = {}
+        self._grid_use = GridUse(self.carbon, settings.first_data_wait_s)
         self._unknown_zones: dict[str, None] = {}
         self._synced = False
         self._at = self._wall = 0.0
-        self._seq = 0
 
     # -- what happened -------------------------------------------------------------------------------------------
 
@@ -123,7 +120,7 @@ class Scheduler:
                 self._node_gone(name)
             case CarbonChanged(grid_zone=grid_zone, value=value):
                 self.carbon.put(grid_zone, value)
-                self._awaited.pop(grid_zone, None)
+                self._grid_use.answered(grid_zone)
             case NamespaceChanged(namespace=namespace):
                 self._namespaces[namespace.name] = namespace
             case NamespaceGone(name=gone):
@@ -173,9 +170,7 @@ class Scheduler:
         for pod in self.cluster.pods.values():
             if pod.uid in self._queue:
                 self._detected(pod)
-        for grid_zone in self._zone_nodes:
-            if not self.carbon.answered(grid_zone):
-                self._awaited[grid_zone] = self._at + self._settings.first_data_wait_s
+        self._grid_use.begin(self._at)
 
     def _detected(self, pod: Pod) -> None:
         self._outbox.append(PodDetected(pod.uid, pod.namespace, pod.name))
@@ -214,8 +209,7 @@ class Scheduler:
         if zone.problem is not None and zone.problem.text not in self._unknown_zones:
             self._unknown_zones[zone.problem.text] = None
             self._outbox.append(ZoneNotKnown(node.name, zone.problem.text, zone.where, zone.problem.nearest))
-        self._count_zone(old_zone.grid_zone if old_zone else None, -1)
-        self._count_zone(zone.grid_zone, 1)
+        self._move(old_zone.grid_zone if old_zone else None, zone.grid_zone)
         if before != node:
             self._wake(Change("node", node_before=before, node=node))
 
@@ -223,22 +217,12 @@ class Scheduler:
         zone = self.cluster.zones.get(name)
         if zone is not None:
             self.cluster.drop_node(name)
-            self._count_zone(zone.grid_zone, -1)
+            self._move(zone.grid_zone, None)
 
-    def _count_zone(self, grid_zone: GridZone | None, by: int) -> None:
-        """Keeps the grid zones in use. A zone never heard of holds decisions for its first answer (design 3.6)."""
-        if grid_zone is None:
-            return
-        count = self._zone_nodes.get(grid_zone, 0) + by
-        if count:
-            self._zone_nodes[grid_zone] = count
-        else:
-            del self._zone_nodes[grid_zone]
-        if count == 0 or (count == 1 and by == 1):
+    def _move(self, before: GridZone | None, after: GridZone | None) -> None:
+        if self._grid_use.move(before, after, self._at):
             self._outbox = [effect for effect in self._outbox if not isinstance(effect, ZonesInUse)]
-            self._outbox.append(ZonesInUse(tuple(sorted(self._zone_nodes))))
-            if count and not self.carbon.answered(grid_zone):
-                self._awaited[grid_zone] = self._at + self._settings.first_data_wait_s
+            self._outbox.append(ZonesInUse(self._grid_use.zones))
 
     # -- answers to Bindings ---------------------------------------------------------------------------------------
 
@@ -324,10 +308,8 @@ class Scheduler:
             return float("-inf")
         if not self._synced:
             return None
-        due = self._queue.next_at()
-        if due is not None and self._awaited:
-            due = max(due, min(self._awaited.values()))
-        return due
+        due, waits = self._queue.next_at(), self._grid_use.waits_until(self._at)
+        return due if due is None or waits is None else max(due, waits)
 
     def counts(self) -> dict[str, int]:
         """How many pods of ours are active, backing off, unschedulable, being bound, gated."""
@@ -335,9 +317,7 @@ class Scheduler:
 
     def _ready(self) -> bool:
         """Whether decisions may be made: lists complete, and no zone's first answer still awaited."""
-        if self._awaited:
-            self._awaited = {zone: until for zone, until in self._awaited.items() if until > self._at}
-        return self._synced and not self._awaited
+        return self._synced and self._grid_use.waits_until(self._at) is None
 
     def _attempt(self, pod: Pod) -> None:
         uid = pod.uid
@@ -355,7 +335,7 @@ class Scheduler:
             self._queue.park(uid, self._at, verdict.rejecting)
             self._say(pod, "Unschedulable", verdict.message())
             return
-        decision = self._decide(pod, verdict, slots)
+        decision = self._placer.place(pod, self._policy(pod), slots, verdict.totals(slots), self._wall)
         self.cluster.assume(uid, decision.node)
         effect = Bind(
             uid,
@@ -370,42 +350,6 @@ class Scheduler:
         )
         self._bindings[uid] = _Binding(effect)
         self._outbox.append(effect)
-
-    def _decide(self, pod: Pod, verdict: Verdict, slots: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Decision:
-        snap = self.cluster.snap
-        policy = self._policy(pod)
-        intensity = self.carbon.intensity_g_per_kwh()[slots]
-        taken, blind = choose(
-            policy,
-            self._settings.placement,
-            verdict.totals(slots),
-            self.carbon.cost_g()[slots],
-            snap.hash64[slots],
-            name_hash(pod.uid),
-        )
-        node, other = snap.nodes[int(slots[taken])], snap.nodes[int(slots[blind])]
-        assert node is not None
-        assert other is not None
-        mine, theirs = _number(intensity[taken]), _number(intensity[blind])
-        value = self.carbon.value(self.cluster.zones[node.name].grid_zone)
-        at_us = int(self._wall * 1e6)
-        self._seq = max(self._seq + 1, at_us)
-        return Decision(
-            seq=self._seq,
-            at_us=at_us,
-            node=node.name,
-            grid_zone=self.cluster.zones[node.name].grid_zone,
-            intensity_g_per_kwh=mine,
-            cleanest_g_per_kwh=_number(np.fmin.reduce(intensity)),
-            quality=value.quality if value else None,
-            source=value.source if value else None,
-            feasible=len(slots),
-            policy=policy,
-            blind=other.name,
-            saved_g_per_kwh=None if mine is None or theirs is None else theirs - mine,
-            blind_g_per_kwh=theirs,
-            blind_grid_zone=self.cluster.zones[other.name].grid_zone,
-        )
 
     def _policy(self, pod: Pod) -> Policy:
         """The pod's annotation, else its namespace's, else the configuration's; an unknown word counts as none."""
@@ -435,10 +379,6 @@ class Scheduler:
                 scheduler_name=pod.scheduler_name,
             )
         )
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _shrank(before: Pod, after: Pod) -> bool:
