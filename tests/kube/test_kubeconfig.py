@@ -189,7 +189,10 @@ WRONG: dict[str, tuple[object, str]] = {
         config(user={"exec": {"apiVersion": V1, "command": "x"}}),
         "exec.interactiveMode: got ''",
     ),
-    "a token with a line break": (config(user={"token": f"{SECRET}\nX: y"}), "token: it holds spaces or characters"),
+    "a token with a line break": (
+        config(user={"token": f"{SECRET}\nX: y"}),
+        "token: it holds characters that no header",
+    ),
     "a name there twice": (
         config() | {"users": [{"name": "a", "user": {}}, {"name": "a", "user": {"token": SECRET}}]},
         "user 'a' is there twice",

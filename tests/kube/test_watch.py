@@ -342,7 +342,10 @@ async def test_pages_that_are_too_large_are_asked_for_smaller() -> None:
     await stop(task)
 
 
-async def test_an_outage_is_said_once_with_growing_jittered_waits_and_its_end_is_said() -> None:
+async def test_an_outage_is_said_once_with_growing_jittered_waits_and_its_end_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
     server = Server()
     server.list_faults = [ApiUnreachable("refused", sent=False)] * 8
     reflector, _, clock = make(server, chance=0.5)
@@ -350,6 +353,20 @@ async def test_an_outage_is_said_once_with_growing_jittered_waits_and_its_end_is
     assert clock.slept == [0.125, 0.25, 0.5, 1.0, 2.0, 2.5, 2.5, 2.5]
     assert reflector.problem == ""
     assert reflector.last_heard_s == clock.monotonic()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Namespace: refused; trying on",
+        "Namespace: heard again",
+    ]
+    await stop(task)
+
+
+async def test_the_cut_of_one_stream_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(faults=[(95, "cut")])
+    server.on_list = [{"do": "put", "args": ["a"]}, {"do": "put", "args": ["b"]}]
+    reflector, _, _ = make(server)
+    caplog.set_level("INFO")
+    task = await until_idle(server, reflector)
+    assert caplog.records == []
     await stop(task)
 
 

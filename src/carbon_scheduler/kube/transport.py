@@ -15,7 +15,8 @@ from yarl import URL
 from carbon_scheduler.errors import AnswerTooLarge, ApiUnreachable, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from types import SimpleNamespace
     from contextlib import AbstractAsyncContextManager
 
     from carbon_scheduler.kube.access import Access
@@ -28,13 +29,18 @@ READ_BUFFER_B = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `target` is path and query, already encoded. `headers` may hold the token and are not shown."""
+    """One request. `target` is path and query, already encoded. `headers` may hold the token and are not shown.
+
+    `guard` is called once there is a connection, right before the first byte: what it raises calls the request off, and
+    `send` raises it. Between a check and a write lie seconds when a connection has to be made first.
+    """
 
     method: str
     target: str
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes | None = field(default=None, repr=False)
     timeout_s: float = 30.0
+    guard: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,7 @@ class AiohttpTransport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=READ_BUFFER_B,
                 skip_auto_headers=("User-Agent",),
+                trace_configs=[_at_the_last_moment()],
             )
         return self._made
 
@@ -154,6 +161,7 @@ class AiohttpTransport:
             ssl=tls,
             server_hostname=access.tls.server_name if access.tls else None,
             proxy=access.proxy,
+            trace_request_ctx=request.guard,
         )
 
     @contextmanager
@@ -175,6 +183,19 @@ class AiohttpTransport:
         if self._made is not None:
             await self._made.close()
             self._made = None
+
+
+def _at_the_last_moment() -> aiohttp.TraceConfig:
+    """Calls the guard of a request when it has got its connection, a new one or a kept one."""
+
+    async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(connected)
+    trace.on_connection_reuseconn.append(connected)
+    return trace
 
 
 def _socket(info: tuple[object, ...]) -> socket.socket:

@@ -35,6 +35,7 @@ SHORT_S = 1.0
 SERVER_FAILURES_BEFORE_RELIST = 5
 """After as many 5xx answers to one resume, the version itself is suspected (a restored etcd knows no such version yet)."""
 MIN_PAGE = 16
+WARN_EVERY_S = 60.0
 
 W = TypeVar("W", bound=wire.Object)
 T = TypeVar("T")
@@ -83,9 +84,9 @@ class _Stale(Exception):
 class Reflector(Generic[W, T]):
     """Follows one resource for ever and tells `sink`, synchronously and in order, one call per received piece.
 
-    `synced` is set after the first complete list. For readiness and metrics: `relists` (lists after the first), `resumes`,
-    `events`, `unreadable` (objects without even a readable name), `last_heard_s` (monotonic time of the last sign of life),
-    `problem` (why nothing is heard, "" when all is well).
+    `synced` is set after the first complete list. For readiness and metrics: `relists` (lists after the first), `resumes`
+    (streams taken up again), `events`, `unreadable` (objects without even a readable name), `last_heard_s` (monotonic
+    time of the last sign of life), `problem` (why nothing is heard, "" when all is well).
     """
 
     def __init__(
@@ -113,6 +114,8 @@ class Reflector(Generic[W, T]):
         self._progress = False
         self._waiting: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
+        self._warned = False
+        self._warned_s: float | None = None
 
     def __len__(self) -> int:
         """How many objects the sink knows."""
@@ -230,6 +233,7 @@ class Reflector(Generic[W, T]):
                     raise _Stale(str(error)) from error
                 continue
             except ApiUnreachable as error:
+                self.resumes += 1
                 if self.events > events:
                     self._backoff.reset()
                 await self._failed(error)
@@ -306,13 +310,20 @@ class Reflector(Generic[W, T]):
 
     def _heard(self) -> None:
         self.last_heard_s = self._client.clock.monotonic()
-        if self.problem:
+        self.problem = ""
+        if self._warned:
             _log.info("%s: heard again", self.resource.kind)
-            self.problem = ""
+            self._warned = False
 
     async def _failed(self, error: ClusterError) -> None:
-        if not self.problem:  # said once, and again after it was well
+        # The end of one stream is no news. A second failure in a row is, once, and again a minute later at the earliest.
+        now_s = self._client.clock.monotonic()
+        quiet = self._warned_s is not None and now_s - self._warned_s < WARN_EVERY_S
+        if self._backoff.failures == 0 or self._warned or quiet:
+            _log.debug("%s: %s", self.resource.kind, error)
+        else:
             _log.warning("%s: %s; trying on", self.resource.kind, error)
+            self._warned, self._warned_s = True, now_s
         self.problem = str(error)
         wait_s = self._backoff.next_s()
         if isinstance(error, ApiStatusError) and error.retry_after_s is not None:
