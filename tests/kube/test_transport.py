@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from carbon_scheduler.errors import AnswerTooLarge, ApiUnreachable
+from carbon_scheduler.errors import AnswerTooLarge, ApiUnreachable, LeaseLost
 from carbon_scheduler.kube.access import Access
 from carbon_scheduler.kube.transport import AiohttpTransport, Request
 
@@ -91,6 +92,50 @@ async def test_a_connection_is_kept_for_the_next_request() -> None:
         for _ in range(5):
             await transport.send(post(), 100)
     assert connections == 1
+
+
+class Guard:
+    """A check before a write that says no from the `passes`-th call on."""
+
+    def __init__(self, passes: int) -> None:
+        self.passes = passes
+        self.calls = 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.calls > self.passes:
+            raise LeaseLost("over")
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["a new connection", "a kept connection"])
+async def test_a_guard_is_asked_with_the_connection_in_hand_and_calls_the_request_off(kept: bool) -> None:
+    """A process that is stopped while a connection is made must not write when it is continued."""
+    seen: list[bytes] = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            seen.append(await read_request(reader))
+            writer.write(OK)
+            await writer.drain()
+
+    guard = Guard(passes=int(kept))
+    async with serving(handler) as transport:
+        if kept:
+            await transport.send(replace(post(), guard=guard), 100)
+        with pytest.raises(LeaseLost):
+            await transport.send(replace(post(), guard=guard), 100)
+        await transport.send(post(), 100)  # what was called off blocks nobody
+    assert len(seen) == 1 + kept
+    assert guard.calls == 1 + kept
+
+
+async def test_a_guard_is_not_asked_without_a_connection() -> None:
+    guard = Guard(passes=0)
+    transport = AiohttpTransport(Access("http://127.0.0.1:1"))
+    with pytest.raises(ApiUnreachable):
+        await transport.send(replace(post(), guard=guard), 100)
+    await transport.close()
+    assert guard.calls == 0
 
 
 async def test_nobody_listening_is_certainly_not_sent() -> None:

@@ -58,7 +58,7 @@ class ApiClient:
 
     def guarded(self, before_write: Callable[[], None]) -> ApiClient:
         """The same connections, but `before_write` is called before each request that writes is sent, also after waiting
-        out a 429; what it raises (LeaseLost) is raised instead of sending."""
+        out a 429 and after making a connection; what it raises (LeaseLost) is raised instead of sending."""
         twin = copy(self)
         twin._before_write = before_write
         return twin
@@ -85,9 +85,10 @@ class ApiClient:
         while True:
             token = await self.access.credentials.token()
             headers = self._headers(token, content_type if body is not None else None, self.access.compress)
-            if self._before_write is not None and method != "GET":
-                self._before_write()
-            answer = await self._transport.send(Request(method, target, headers, body, limit_s), MAX_ANSWER_B)
+            guard = self._before_write if method != "GET" else None
+            if guard is not None:
+                guard()
+            answer = await self._transport.send(Request(method, target, headers, body, limit_s, guard), MAX_ANSWER_B)
             if 200 <= answer.status < 300:
                 return answer.body
             if answer.status == 401 and not renewed:

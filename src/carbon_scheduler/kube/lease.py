@@ -60,6 +60,7 @@ class Election:
         self.identity = identity or f"{socket.gethostname()}_{uuid.uuid4()}"
         self.leader = ""
         self._client = client
+        self._leading = client.guarded(self.check)
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{segment(namespace)}/leases"
         self._namespace = namespace
         self._name = name
@@ -139,7 +140,7 @@ class Election:
         sent_s = self._client.clock.monotonic()
         if self.leads and self._seen is not None and self._lease:
             try:
-                await self._put(self._record(self._seen[0], renewed=True))
+                await self._put(self._record(self._seen[0], renewed=True), self._leading)
             except ApiStatusError as error:
                 if error.code not in (404, 409):
                     raise
@@ -188,10 +189,10 @@ class Election:
         self._observe(self._read(made), self._client.clock.monotonic())
         return self._won(sent_s)
 
-    async def _put(self, spec: LeaseSpec) -> None:
+    async def _put(self, spec: LeaseSpec, client: ApiClient | None = None) -> None:
         """Replaces the lease that we saw: its resourceVersion makes this fail when anybody changed it since."""
         body = {**self._lease, "spec": {**_object(self._lease.get("spec")), **msgspec.to_builtins(spec)}}
-        made = await self._client.request(
+        made = await (client or self._client).request(
             "PUT",
             f"{self._path}/{segment(self._name)}",
             body=msgspec.json.encode(body),

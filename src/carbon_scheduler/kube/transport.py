@@ -16,8 +16,8 @@ from carbon_scheduler.errors import AnswerTooLarge, ApiUnreachable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from types import SimpleNamespace
     from contextlib import AbstractAsyncContextManager
+    from types import SimpleNamespace
 
     from carbon_scheduler.kube.access import Access
 
