@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from carbon_scheduler.core import model
 from carbon_scheduler.core.model import MAX_QUANTITY, NodeName, Pod, PodUid
@@ -151,6 +153,41 @@ def test_the_charge_is_there_only_when_it_differs_from_the_requests() -> None:
     assert got.spec.requests.cpu_m == 1000
     assert got.charge is not None
     assert got.charge.cpu_m == 3000
+
+
+small = st.fixed_dictionaries(
+    {}, optional={"cpu": st.sampled_from(["1", "1000m", "2", "x", None]), "memory": st.sampled_from(["1Mi", "-1", 5])}
+)
+statuses = st.fixed_dictionaries(
+    {"name": st.sampled_from(["a", "b"])},
+    optional={"resources": st.fixed_dictionaries({}, optional={"requests": small}), "allocatedResources": small},
+)
+resizing = st.fixed_dictionaries(
+    {"containerStatuses": st.lists(statuses, max_size=2)},
+    optional={
+        "resources": st.fixed_dictionaries({"requests": small}),
+        "conditions": st.just([{"type": "PodResizePending", "reason": "Infeasible"}]),
+    },
+)
+specs = st.fixed_dictionaries(
+    {"containers": st.lists(st.builds(lambda r: {"name": "a", "resources": {"requests": r}}, small), max_size=1)},
+    optional={
+        "initContainers": st.builds(
+            lambda r, p: [{"name": "b", "resources": {"requests": r}, "restartPolicy": p}],
+            small,
+            st.sampled_from(["Always", None]),
+        ),
+        "resources": st.fixed_dictionaries({"requests": small}),
+        "overhead": small,
+    },
+)
+
+
+@given(st.lists(st.tuples(specs, resizing), min_size=2, max_size=6))
+def test_what_was_looked_up_equals_what_is_added_up(story: list[tuple[JSON, JSON]]) -> None:
+    shared = Converter()
+    for spec, status in story + story:
+        assert convert(spec, status, converter=shared) == convert(spec, status)
 
 
 REFUSED: dict[str, tuple[JSON, str]] = {

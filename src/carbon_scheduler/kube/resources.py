@@ -150,6 +150,43 @@ class PodResources:
         return total
 
 
+Key = tuple[object, ...]
+
+
+def key(spec: wire.PodSpec) -> Key:
+    """Everything that decides what a pod asks for, as it was written. Cost: 1 us for a usual pod, against 15 to add it up."""
+    init = tuple([(c.restart_policy, _items(_asked(c.resources))) for c in spec.init_containers or () if c is not None])
+    return (
+        tuple([_items(_asked(c.resources)) for c in spec.containers or () if c is not None]),
+        init,
+        _items(spec.overhead),
+        _items(_asked(spec.resources)),
+    )
+
+
+def as_specified(spec: wire.PodSpec, status: wire.PodStatus | None) -> bool:
+    """Whether the status says nothing about resources that the spec does not say, letter for letter: no resize is going on."""
+    if status is None:
+        return True
+    if status.resources is not None:
+        return False
+    statuses = (*(status.container_statuses or ()), *(status.init_container_statuses or ()))
+    if not any(part is not None and part.resources is not None for part in statuses):
+        return True
+    containers = (*(spec.containers or ()), *(spec.init_containers or ()))
+    own = {c.name: _asked(c.resources) or {} for c in containers if c is not None}
+    for part in statuses:
+        if part is not None and part.resources is not None:
+            asked = own.get(part.name)
+            if (part.resources.requests or {}) != asked or (part.allocated_resources or {}) != asked:
+                return False
+    return True
+
+
+def _items(found: wire.Quantities | None) -> tuple[tuple[str, str | int | float | None], ...]:
+    return tuple(found.items()) if found else ()
+
+
 def _asked(found: wire.Resources | None) -> wire.Quantities | None:
     return None if found is None else found.requests
 
