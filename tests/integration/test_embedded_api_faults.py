@@ -53,8 +53,6 @@ async def test_a_connection_dropped_before_anything_was_done(server: EmbeddedApi
 
 
 FAILURES: dict[str, tuple[Rule, int, str, str | None]] = {
-    "too many requests": (Rule(status=429, count=1), 429, "TooManyRequests", "1"),
-    "too many requests, with a wait": (Rule(status=429, retry_after_s=7, count=1), 429, "TooManyRequests", "7"),
     "an internal error": (Rule(status=500, count=1), 500, "InternalError", None),
     "unavailable": (Rule(status=503, retry_after_s=3, count=1), 503, "ServiceUnavailable", "3"),
     "expired": (Rule(status=410, count=1), 410, "Expired", None),
@@ -72,6 +70,21 @@ async def test_failures_for_a_number_of_requests(server: EmbeddedApiServer, api:
         reason,
         retry_after,
     )
+    assert (await api.call("GET", api.pods)).status == 200
+
+
+@pytest.mark.parametrize(("asked", "want"), [(None, "1"), (7, "7")])
+async def test_too_many_requests_is_plain_text(
+    server: EmbeddedApiServer, api: Api, asked: int | None, want: str
+) -> None:
+    server.faults.add(Rule(status=429, retry_after_s=asked, count=1))
+    got = await api.call("GET", api.pods)
+    assert (got.status, got.headers["Retry-After"], got.headers["Content-Type"].partition(";")[0]) == (
+        429,
+        want,
+        "text/plain",
+    )
+    assert got.body == "Too many requests, please try again later.\n"
     assert (await api.call("GET", api.pods)).status == 200
 
 

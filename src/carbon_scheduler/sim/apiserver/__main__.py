@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import uvloop
 import yaml
 
 from carbon_scheduler.sim.apiserver.failures import Failure
@@ -84,7 +85,7 @@ def main(
         except (Failure, yaml.YAMLError, UnicodeDecodeError) as error:
             raise click.ClickException(f"--load {file}: {error}") from error
     try:
-        asyncio.run(_serve(server, kubeconfig))
+        uvloop.run(_serve(server, kubeconfig))
     except OSError as error:
         raise click.ClickException(f"cannot listen on 127.0.0.1:{port}: {error}; choose another --port") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,7 +21,7 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class Failure(Exception):
-    """An answer that is not a success. `retry_after_s` becomes the header; `headers` are added as they are."""
+    """An answer that is not a success. `retry_after_s` becomes the header; `plain` sends the message instead of a Status."""
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class Failure(Exception):
         details: Document | None = None,
         retry_after_s: int | None = None,
         continue_token: str = "",
+        plain: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -40,6 +41,7 @@ class Failure(Exception):
         self.details = details
         self.retry_after_s = retry_after_s
         self.continue_token = continue_token
+        self.plain = plain
 
     def status(self) -> Document:
         """The body."""
@@ -176,9 +178,9 @@ def invalid_options(kind: str, field: str, reason: str, message: str) -> Failure
 
 
 def too_many_requests(retry_after_s: int) -> Failure:
-    message = "the server has received too many requests and has asked us to try again later"
-    details: dict[str, Any] = {"retryAfterSeconds": retry_after_s}
-    return Failure(429, "TooManyRequests", message, details=details, retry_after_s=retry_after_s)
+    """Priority and fairness answers before any API machinery: plain text, no Status."""
+    message = "Too many requests, please try again later.\n"
+    return Failure(429, "TooManyRequests", message, retry_after_s=retry_after_s, plain=True)
 
 
 def server_error(code: int, message: str, retry_after_s: int | None = None) -> Failure:

@@ -47,7 +47,7 @@ class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     status: int = 0
     """Answer with this failure (429, 500, 503, 410, ...) instead of carrying the request out."""
     retry_after_s: int | None = None
-    """The header of such a failure. 429 without it says 1."""
+    """The header of such a failure. 429 without it says 1, and has a body of plain text, as from priority and fairness."""
     drop: bool = False
     """Close the connection without carrying the request out."""
     lose_answer: bool = False

@@ -247,7 +247,10 @@ def _json(code: int, body: bytes) -> web.Response:
 
 
 def _failed(failure: Failure) -> web.Response:
-    response = _json(failure.code, encode(failure.status()))
+    if failure.plain:
+        response = web.Response(status=failure.code, text=failure.message)
+    else:
+        response = _json(failure.code, encode(failure.status()))
     if failure.retry_after_s is not None:
         response.headers["Retry-After"] = str(failure.retry_after_s)
     return response

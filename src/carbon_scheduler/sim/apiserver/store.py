@@ -19,7 +19,7 @@ ChangeType: TypeAlias = Literal["ADDED", "MODIFIED", "DELETED"]
 Key: TypeAlias = tuple[str, str]
 """(namespace, name); "" namespace for what belongs to none. Sorts as the real server lists."""
 
-KEPT_CHANGES: Final = 50_000
+KEPT_CHANGES: Final = 20_000
 """Changes per collection that can be watched again; beyond it the oldest half is compacted."""
 FIRST_RESOURCE_VERSION: Final = 100
 
