@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbon_scheduler.core import model
@@ -183,11 +183,15 @@ specs = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(st.tuples(specs, resizing), min_size=2, max_size=6))
-def test_what_was_looked_up_equals_what_is_added_up(story: list[tuple[JSON, JSON]]) -> None:
+@settings(max_examples=300)
+@given(spec=specs, story=st.lists(resizing, min_size=1, max_size=5))
+def test_what_was_looked_up_equals_what_is_added_up(spec: JSON, story: list[JSON]) -> None:
     shared = Converter()
-    for spec, status in story + story:
-        assert convert(spec, status, converter=shared) == convert(spec, status)
+    alike = {**spec, "initContainers": [{**c, "restartPolicy": "Always"} for c in spec.get("initContainers", ())]}
+    for one in (spec, alike):
+        shrinking = [{**c, "allocatedResources": {"cpu": "9"}} for c in one["containers"]]
+        for status in ({}, {"containerStatuses": shrinking}, *story):
+            assert convert(one, status, converter=shared) == convert(one, status)
 
 
 REFUSED: dict[str, tuple[JSON, str]] = {
