@@ -12,6 +12,7 @@ import pytest
 from api_contract import Api
 from carbon_scheduler.sim.apiserver import EmbeddedApiServer
 from carbon_scheduler.sim.electricity_maps import FakeElectricityMaps
+from embedded_cluster import EmbeddedCluster
 from real_cluster import Cluster
 from scheduler_process import GridProcess, SchedulerProcess
 
@@ -75,6 +76,20 @@ def grid_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield grid.url
     finally:
         grid.stop()
+
+
+@pytest.fixture
+async def embedded(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """The embedded API server behind the same client: for what is not about the API server, and runs without Go."""
+    async with EmbeddedApiServer() as server, EmbeddedCluster(server, tmp_path / "kubeconfig") as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["embedded", pytest.param("real", marks=pytest.mark.control_plane)])
+def either_cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The same test on the embedded API server and on the real one."""
+    both: Cluster = request.getfixturevalue("embedded" if request.param == "embedded" else "cluster")
+    return both
 
 
 @pytest.fixture
