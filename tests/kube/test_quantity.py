@@ -71,6 +71,8 @@ GOOD = {
     "an absurd negative exponent is the least positive": ("1e-999999999999", 1),
     "zero with an absurd exponent is zero": ("0e999999999999", 0),
     "7Ei saturates": ("7Ei", MAX_MILLI),
+    "no digits are zero, as upstream has it": ("Ki", 0),
+    "space around it is allowed, as upstream does": (" 1\n", 1000),
     "trailing zeros change nothing": ("1.500000000Gi", 1610612736000),
 }
 
@@ -85,12 +87,8 @@ def test_good(case: str) -> None:
     "text",
     [
         "",
-        ".",
-        "-",
-        "+.",
-        "1 ",
-        " 1",
-        "1\n",
+        "1 0",
+        " ",
         "1ki",
         "1K",
         "1kk",

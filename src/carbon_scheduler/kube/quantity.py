@@ -35,11 +35,11 @@ def milli(text: str) -> int:
     """
     if len(text) > MAX_TEXT:
         raise BadQuantity(f"got {text[:20]!r}... of {len(text)} characters, expected a quantity such as 250m or 1.5Gi")
-    match = _GRAMMAR.fullmatch(text)
-    if match is None or not (match[2] or match[3]):
+    match = _GRAMMAR.fullmatch(text.strip())  # as Quantity.UnmarshalJSON does
+    if match is None or not text.strip():
         raise BadQuantity(f"got {text!r}, expected a quantity such as 250m or 1.5Gi")
     sign, whole, fraction, suffix = match[1], match[2], match[3] or "", match[4]
-    digits = int(whole + fraction)
+    digits = int(whole + fraction or "0")  # "Ki" is 0: an accident of upstream's scanner, kept
     if digits == 0:
         return 0
     if suffix in _BINARY:
