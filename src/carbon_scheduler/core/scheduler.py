@@ -311,6 +311,11 @@ class Scheduler:
         due, waits = self._queue.next_at(), self._grid_use.waits_until(self._at)
         return due if due is None or waits is None else max(due, waits)
 
+    @property
+    def grid_zones_in_use(self) -> tuple[GridZone, ...]:
+        """The grid zones of the nodes, sorted."""
+        return self._grid_use.zones
+
     def counts(self) -> dict[str, int]:
         """How many pods of ours are active, backing off, unschedulable, being bound, gated."""
         return {**self._queue.counts(), "gated": len(self._gated)}
