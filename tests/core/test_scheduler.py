@@ -83,12 +83,12 @@ def test_when_the_cleanest_node_is_full_the_next_cleanest_is_taken() -> None:
 
 def test_a_pod_that_fits_nowhere_says_so_and_runs_within_the_same_second_as_room_appears() -> None:
     story = two_zones()
-    big = [make_pod(f"big{i}", cpu="4") for i in range(3)]
+    big = [make_pod(f"big{i}", cpu="4", generation=3) for i in range(3)]
     story.pods(*big)
     story.decide()
     (waiting,) = of(story, Unschedulable)
     assert waiting.message == "0/2 nodes are available: 2 Insufficient cpu."
-    assert (waiting.reason, waiting.patch) == ("Unschedulable", True)
+    assert (waiting.reason, waiting.patch, waiting.generation) == ("Unschedulable", True, 3)
     story.wait(60).apply(PodGone(*story.now, big[0].uid))
     story.decide()
     assert binds(story) == {"big2": "clean"}
@@ -300,6 +300,17 @@ def test_an_unknown_zone_is_said_once_with_the_nearest_names_and_has_no_value() 
     assert "US-NY-NYIS" in said.nearest
     assert of(story, ZonesInUse)[-1].grid_zones == ("FR",)
     assert binds(story) == {"web": "fine"}
+
+
+def test_the_zones_in_use_are_said_only_when_they_change() -> None:
+    story = two_zones()
+    story.decide()
+    story.nodes(make_node("clean", zone=CLEAN, labels={"other": "label"}), make_node("more", zone=DIRTY))
+    story.decide()
+    assert not of(story, ZonesInUse)
+    story.apply(NodeGone(*story.now, NodeName("clean")))
+    story.decide()
+    assert of(story, ZonesInUse) == [ZonesInUse((GridZone("PL"),))]
 
 
 def test_a_node_label_that_changes_takes_effect_at_once() -> None:

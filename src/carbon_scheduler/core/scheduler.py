@@ -382,6 +382,7 @@ class Scheduler:
                 message,
                 patch=new,
                 scheduler_name=pod.scheduler_name,
+                generation=pod.generation,
             )
         )
 
