@@ -1,7 +1,7 @@
 """Writes docs/reference from the code: `python hack/reference.py`, or `make docs`. With --check it only compares.
 
-Words about meaning that no code can tell stand here, in tables keyed by name; a name that the code has and a table lacks, or
-the reverse, is an error. So nothing is documented that does not exist, and nothing exists undocumented.
+Words about meaning that no code can tell stand in tables keyed by name; a name that the code has and a table lacks, or the
+reverse, is an error. So nothing is documented that does not exist, and nothing exists undocumented.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import click
 import msgspec
 import reference_sources as sources
+from reference_words import ABSENT, ANNOTATIONS, CONDITIONS, EVENTS, FIELDS, PLUGINS, VARIABLES, listed
 
 from carbon_scheduler.cli import carbon_intensity, main
 from carbon_scheduler.core import carbon, decision, grid, model
+from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.errors import CarbonSchedulerError, ConfigError, ProviderError
 from carbon_scheduler.kube.writes import decision_annotations
 from carbon_scheduler.observe import metrics as observed
@@ -50,7 +52,7 @@ def described(names: Iterable[str], words: Mapping[str, Any], what: str) -> None
     missing, extra = found - set(words), set(words) - found
     if missing or extra:
         raise Undocumented(
-            f"{what}: not described in hack/reference.py: {sorted(missing)}; described and not in the code: {sorted(extra)}"
+            f"{what}: not described in hack/reference*.py: {sorted(missing)}; described and not in the code: {sorted(extra)}"
         )
 
 
@@ -92,22 +94,6 @@ def commands() -> str:
 
 # -- configuration
 
-VARIABLES: Final = {
-    "ELECTRICITY_MAPS_API_KEY": "The key of the Electricity Maps API. Empty counts as none.",
-    "ELECTRICITY_MAPS_API_KEY_FILE": "A file with the key on one line, read again when it changes. Wins over the key itself.",
-    "ELECTRICITY_MAPS_URL": "Base address of the API, for a proxy or a test. Wins over `electricity_maps.url`.",
-    "DEFAULT_CARBON_ZONE": "Wins over `carbon.default_zone`. For `carbon-intensity`: the zone when none is given.",
-    "KUBECONFIG": "Files of clusters and users, joined by `:`, when there is no `--kubeconfig`.",
-    "KUBERNETES_SERVICE_HOST": "Set in every pod: the API server. Used when there is neither `--kubeconfig` nor `KUBECONFIG`.",
-    "KUBERNETES_SERVICE_PORT": "Its port.",
-    "POD_NAMESPACE": "In a cluster: our namespace when the ServiceAccount's folder does not say it.",
-    "HOME": "`~/.kube/config` is the last place to look for a kubeconfig.",
-    "HTTPS_PROXY": "Proxy to Electricity Maps, and to an API server from a kubeconfig (not to one found from inside a "
-    "cluster). `HTTP_PROXY` for plain addresses; lower case works too.",
-    "NO_PROXY": "Hosts that are reached without the proxy.",
-    "REQUESTS_CA_BUNDLE": "PEM file of trusted certificates for Electricity Maps; `electricity_maps.ca_file` wins.",
-}
-
 
 def configuration() -> str:
     read = {name.upper() for name in sources.environment()} | {"HTTPS_PROXY"}  # its name is put together at run time
@@ -134,20 +120,16 @@ def configuration() -> str:
 # -- metrics
 
 
-def _words(words: Iterable[str]) -> str:
-    return ", ".join(f"`{word}`" for word in words)
-
-
 LABELS: Final = {
-    "result": f"of attempts: {_words(observed.ATTEMPTS)}; of Bindings: {_words(observed.BIND_RESULTS)}",
+    "result": f"of attempts: {listed(observed.ATTEMPTS)}; of Bindings: {listed(observed.BIND_RESULTS)}",
     "profile": "`scheduler_name` of the configuration",
-    "queue": _words(observed.QUEUES),
+    "queue": listed(observed.QUEUES),
     "attempts": "`1` to `15`, `16+`",
-    "outcome": _words(sources.outcomes()),
-    "reason": _words(sources.rejections()),
+    "outcome": listed(sources.outcomes()),
+    "reason": listed(sources.rejections()),
     "kind": "`Pod`, `Node`, `Namespace`",
     "grid_zone": "grid zones of the cluster's nodes",
-    "quality": _words(get_args(carbon.Quality)),
+    "quality": listed(get_args(carbon.Quality)),
     "version": "of the program",
 }
 
@@ -155,53 +137,43 @@ LABELS: Final = {
 def metrics() -> str:
     found = sources.metrics()
     described({label for metric in found for label in metric.labels}, LABELS, "labels of metrics")
-    rows = [(f"`{m.name}`", m.type, _words(m.labels) or "-", m.meaning) for m in found]
+    rows = [(f"`{m.name}`", m.type, listed(m.labels) or "-", m.meaning) for m in found]
     return (
         "# Metrics\n\nAt `/metrics` on port 10259, in the Prometheus or the OpenMetrics format. No label carries a pod's or a "
         "user's name.\n\n"
         + table(("metric", "type", "labels", "meaning"), rows)
         + "\nHistograms have `_bucket`, `_sum` and `_count`. Besides these: "
-        + _words(sources.other_metrics())
+        + listed(sources.other_metrics())
         + ".\n\n## Values of the labels\n\n"
         + table(("label", "values"), ((f"`{label}`", words) for label, words in LABELS.items()))
     )
 
 
-# -- objects of the API
+# -- plugins
 
-EVENTS: Final = {
-    "Scheduled": "The Binding was accepted. Note: `Successfully assigned NAMESPACE/POD to NODE`.",
-    "FailedScheduling": "An attempt ended without a node, or with an error. The note counts the reasons, in kube-scheduler's "
-    "words. Repeats count up one event.",
-    "InvalidAnnotation": "An annotation of ours on the pod has a value that is not known. It is ignored.",
-}
-ANNOTATIONS: Final = {
-    "placement": "read, on a pod or its Namespace (the pod's wins): `carbon-first`, `weighted` or `off` instead of "
-    "`placement.policy`",
-    "decision": "written on a pod by its Binding: the decision as JSON, fields below",
-    "grid-zone": "written on a pod by its Binding: the grid zone of the node; absent when it has none",
-    "intensity": "written on a pod by its Binding: gCO2eq/kWh there at that moment, two decimals; absent without a value",
-}
-CONDITIONS: Final = {
-    "Unschedulable": "No node fits. Cluster autoscalers act on it.",
-    "SchedulerError": "The attempt failed: a part of the pod cannot be read, or the API server refused the Binding. Tried "
-    "again by itself, but for a pod that cannot be read: that one waits until it changes.",
-}
-FIELDS: Final = {
-    "seq": "orders decisions, also across restarts",
-    "at": "when, RFC 3339 with microseconds",
-    "node": "the node",
-    "grid_zone": "its grid zone, or null",
-    "intensity_g_per_kwh": "carbon intensity there, or null",
-    "cleanest_g_per_kwh": "the lowest carbon intensity among the feasible nodes, or null",
-    "quality": f"the rung of the ladder: {_words(get_args(carbon.Quality))}, or null",
-    "source": "where the value comes from, or null",
-    "feasible": "how many nodes could have run the pod",
-    "policy": "the policy that chose",
-    "blind": "the node that kube-scheduler's scores alone would have taken",
-    "saved_g_per_kwh": "carbon intensity of `blind` minus the chosen one's: negative when ours is the dirtier; null when "
-    "either has no value",
-}
+
+def plugins() -> str:
+    profile = {plugin.name: plugin for plugin in default_profile()}
+    described(profile, PLUGINS, "plugins")
+    if both := sorted(set(profile) & set(ABSENT)):
+        raise Undocumented(
+            f"plugins: {both} exist now: take them out of ABSENT (reference_words.py), and see README.md"
+        )
+    rows = [(f"`{name}`", str(plugin.weight or "-"), PLUGINS[name]) for name, plugin in profile.items()]
+    return (
+        "# Plugins\n\nThe parts of kube-scheduler 1.36 that decide which nodes are feasible, and which of the equally clean "
+        "ones is best, with its formulas and its texts. A pod with `schedulingGates` waits until they are gone.\n\n"
+        + table(("plugin", "weight of its score", "meaning"), rows)
+        + "\n## Not here yet\n\nThe fields of these are **not read**: a pod that uses them is placed as if it did not. Leave "
+        "such pods to the cluster's own scheduler.\n\n"
+        + table(
+            ("plugin of kube-scheduler", "what is not regarded"),
+            ((f"`{name}`", words) for name, words in ABSENT.items()),
+        )
+    )
+
+
+# -- objects of the API
 
 
 def sample_bind(quality: carbon.Quality | None = "measured", g_per_kwh: float | None = 300.0) -> decision.Bind:
@@ -298,7 +270,7 @@ def narrated() -> list[tuple[str, str, str]]:
 
 def log() -> str:
     rows = [(line.level, f"`{line.text.replace('`', chr(39))}`", f"`{line.part}`") for line in sources.log_lines()]
-    rows.append(("warning", f"`{electricity_maps.NO_KEY}`", "`providers.poller`"))
+    rows.append(("warning", f"`{electricity_maps.NO_KEY}`", "`providers`"))
     record = _said(lambda n: n.scheduled(sample_bind()), log_format="json")
     return (
         "# Log\n\nOn stderr. The text format has no time stamps (`kubectl logs --timestamps` adds them); warnings begin with "
@@ -365,6 +337,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "commands.md": commands,
     "configuration.md": configuration,
     "metrics.md": metrics,
+    "plugins.md": plugins,
     "objects.md": objects,
     "log.md": log,
     "errors.md": errors,

@@ -298,7 +298,7 @@ def log_lines() -> list[Line]:
                         ),
                         _LEVELS[how],
                     )
-                    part = module.removeprefix("carbon_scheduler.")
+                    part = module.split(".")[1]
                     found.setdefault((part, text), Line(level if level in _LEVELS else "warning", text, part))
     return sorted(found.values(), key=lambda line: (line.part, line.text))
 

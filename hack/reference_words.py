@@ -1,0 +1,93 @@
+"""The words of the reference pages that no code can tell: what names mean. `reference.py` refuses a name that is missing
+here, or that is here and not in the code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, get_args
+
+from carbon_scheduler.core.carbon import Quality
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def listed(words: Iterable[str]) -> str:
+    """`one`, `two`, ..."""
+    return ", ".join(f"`{word}`" for word in words)
+
+
+VARIABLES: Final = {
+    "ELECTRICITY_MAPS_API_KEY": "The key of the Electricity Maps API. Empty counts as none.",
+    "ELECTRICITY_MAPS_API_KEY_FILE": "A file with the key on one line, read again when it changes. Wins over the key itself.",
+    "ELECTRICITY_MAPS_URL": "Base address of the API, for a proxy or a test. Wins over `electricity_maps.url`.",
+    "DEFAULT_CARBON_ZONE": "Wins over `carbon.default_zone`. For `carbon-intensity`: the zone when none is given.",
+    "KUBECONFIG": "Files of clusters and users, joined by `:`, when there is no `--kubeconfig`.",
+    "KUBERNETES_SERVICE_HOST": "Set in every pod: the API server. Used when there is neither `--kubeconfig` nor `KUBECONFIG`.",
+    "KUBERNETES_SERVICE_PORT": "Its port.",
+    "POD_NAMESPACE": "In a cluster: our namespace when the ServiceAccount's folder does not say it.",
+    "HOME": "`~/.kube/config` is the last place to look for a kubeconfig.",
+    "HTTPS_PROXY": "Proxy to Electricity Maps, and to an API server from a kubeconfig (not to one found from inside a "
+    "cluster). `HTTP_PROXY` for plain addresses; lower case works too.",
+    "NO_PROXY": "Hosts that are reached without the proxy.",
+    "REQUESTS_CA_BUNDLE": "PEM file of trusted certificates for Electricity Maps; `electricity_maps.ca_file` wins.",
+}
+
+EVENTS: Final = {
+    "Scheduled": "The Binding was accepted. Note: `Successfully assigned NAMESPACE/POD to NODE`.",
+    "FailedScheduling": "An attempt ended without a node, or with an error. The note counts the reasons, in kube-scheduler's "
+    "words. Repeats count up one event.",
+    "InvalidAnnotation": "An annotation of ours on the pod has a value that is not known. It is ignored.",
+}
+
+ANNOTATIONS: Final = {
+    "placement": "read, on a pod or its Namespace (the pod's wins): `carbon-first`, `weighted` or `off` instead of "
+    "`placement.policy`",
+    "decision": "written on a pod by its Binding: the decision as JSON, fields below",
+    "grid-zone": "written on a pod by its Binding: the grid zone of the node; absent when it has none",
+    "intensity": "written on a pod by its Binding: gCO2eq/kWh there at that moment, two decimals; absent without a value",
+}
+
+CONDITIONS: Final = {
+    "Unschedulable": "No node fits. Cluster autoscalers act on it.",
+    "SchedulerError": "The attempt failed: a part of the pod cannot be read, or the API server refused the Binding. Tried "
+    "again by itself, but for a pod that cannot be read: that one waits until it changes.",
+}
+
+FIELDS: Final = {
+    "seq": "orders decisions, also across restarts",
+    "at": "when, RFC 3339 with microseconds",
+    "node": "the node",
+    "grid_zone": "its grid zone, or null",
+    "intensity_g_per_kwh": "carbon intensity there, or null",
+    "cleanest_g_per_kwh": "the lowest carbon intensity among the feasible nodes, or null",
+    "quality": f"the rung of the ladder: {listed(get_args(Quality))}, or null",
+    "source": "where the value comes from, or null",
+    "feasible": "how many nodes could have run the pod",
+    "policy": "the policy that chose",
+    "blind": "the node that kube-scheduler's scores alone would have taken",
+    "saved_g_per_kwh": "carbon intensity of `blind` minus the chosen one's: negative when ours is the dirtier; null when "
+    "either has no value",
+}
+
+PLUGINS: Final = {
+    "NodeUnschedulable": "cordoned nodes are left out, unless the pod tolerates that",
+    "NodeName": "a pod that names its node runs there or nowhere",
+    "TaintToleration": "a taint that the pod does not tolerate keeps it away; the fewer `PreferNoSchedule` ones, the better",
+    "NodeAffinity": "`nodeSelector` and required node affinity; preferred terms add their weights",
+    "NodePorts": "no two pods of a node take the same host port",
+    "NodeResourcesFit": "requests fit into what is left of the node; the emptier the node, the better",
+    "NodeResourcesBalancedAllocation": "CPU and memory of the node are used evenly",
+}
+ABSENT: Final = {
+    "InterPodAffinity": "affinity and anti-affinity between pods",
+    "PodTopologySpread": "spread over zones, nodes or other domains",
+    "VolumeBinding": "claims that wait for their first consumer, and volumes that only some nodes can reach",
+    "VolumeZone": "volumes of another zone",
+    "VolumeRestrictions": "volumes that only one node or pod may use",
+    "NodeVolumeLimits": "how many volumes a node can attach",
+    "ImageLocality": "nodes that have the image already",
+    "DynamicResources": "resource claims (DRA)",
+    "DefaultPreemption": "eviction of pods with less priority to make room",
+}
+"""Plugins of kube-scheduler's default profile that are not built."""
