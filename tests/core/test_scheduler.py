@@ -480,6 +480,21 @@ def test_a_pod_that_could_not_be_read_is_refused_alone_with_its_reason() -> None
     assert "got '-1'" in said.message
 
 
+def test_a_pod_that_could_not_be_read_is_tried_again_only_when_it_changes_itself() -> None:
+    """Else everyone who may create pods could make each event of the cluster cost an attempt and a line for each of them."""
+    bad = make_pod("bad", refusal="spec: got 5")
+    story = two_zones().pods(bad, make_pod("ok"))
+    story.decide()
+    for number in range(3):
+        story.wait(20).nodes(make_node(f"more-{number}", zone=CLEAN))
+        story.apply(PodGone(*story.now, make_pod("ok").uid))
+        story.decide()
+        assert of(story, Unschedulable) == []
+    story.pods(msgspec.structs.replace(bad, refusal=""))
+    story.decide()
+    assert list(binds(story)) == ["bad"]
+
+
 def test_a_cluster_without_nodes_says_so_and_the_first_node_is_used_at_once() -> None:
     story = Story().pods(make_pod("web"))
     story.decide()

@@ -115,6 +115,13 @@ async def test_hostile_objects_concern_only_themselves(
     (odd,) = await bound(cluster, _slug("an annotation of ours with a line break"))
     assert decision_of(odd)["policy"] == "carbon-first"
     assert "ignored" in (await an_event(cluster, odd["metadata"]["name"], "InvalidAnnotation"))["note"]
+    # What happens elsewhere in the cluster gives no reason to look at those that cannot be read again.
+    for i in range(5):
+        await cluster.delete("Pod", f"usual-{i}")
+        await cluster.create([make_pod(f"later-{i}")])
+        await bound(cluster, f"later-{i}")
+    for name in ("10-000-labels", "5-000-tolerations"):
+        assert scheduler.text.count(f"Pod default/{name} cannot be scheduled") == 1
     assert "\nError: API request failed" not in scheduler.text
     assert "\u202e" not in scheduler.text
     assert "Traceback" not in scheduler.text

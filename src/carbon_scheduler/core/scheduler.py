@@ -369,7 +369,11 @@ class Scheduler:
     # -- what changed for the pods that wait --------------------------------------------------------------------------
 
     def _wake(self, change: Change) -> None:
-        self._queue.wake(self._at, lambda uid, by: not by or self._framework.wakes(self.cluster.pods[uid], by, change))
+        self._queue.wake(self._at, lambda uid, by: self._may_help(self.cluster.pods[uid], by, change))
+
+    def _may_help(self, pod: Pod, rejecting: tuple[str, ...], change: Change) -> bool:
+        """Whether a pod that waits is worth another attempt. Nothing but its own change helps one that cannot be read."""
+        return not pod.refusal and (not rejecting or self._framework.wakes(pod, rejecting, change))
 
     def _say(self, pod: Pod, reason: str, message: str) -> None:
         new = self._queue.says(pod.uid, f"{reason}: {message}") and pod.scheduled_message != f"{reason}: {message}"
