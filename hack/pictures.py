@@ -82,9 +82,9 @@ def demo(runs: Mapping[str, Report]) -> str:
                 y = base - radius - dot // wide * (2 * radius + 2)
                 body.append(f'<circle class="{kind}" cx="{x:g}" cy="{y:g}" r="{radius}"/>')
         bottom = base + 14
-    for number, (intensity, place) in enumerate(places):
+    for number, (intensity, where) in enumerate(places):
         middle = left + column * (number + 0.5)
-        body.append(_text(middle, bottom + 18, place, "mid"))
+        body.append(_text(middle, bottom + 18, where, "mid"))
         body.append(_text(middle, bottom + 36, f"{intensity:.0f}", "mid bold"))
     body.append(_text(24, bottom + 36, "g/kWh", "dim small"))
     what = "Intensities are synthetic (annual averages with a daily shape)" if alone.synthetic else "Live intensities"

@@ -312,7 +312,9 @@ def errors() -> str:
     for error in known:
         label = f"`{error.label}`" if issubclass(error, ProviderError) else "-"
         code = main.USAGE if issubclass(error, ConfigError) else main.FAILED
-        rows.append((f"`{error.__name__}`", f"`{error.__base__.__name__}`", meanings[error.__name__], str(code), label))
+        rows.append(
+            (f"`{error.__name__}`", f"`{error.__mro__[1].__name__}`", meanings[error.__name__], str(code), label)
+        )
     answers = []
     for what, answer in ANSWERS.items():
         made = electricity_maps.failure(

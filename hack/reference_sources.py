@@ -185,7 +185,7 @@ class Metric:
 def metrics() -> list[Metric]:
     """Our metrics, by name as Prometheus stores it."""
     ours = observed.Metrics()
-    ours.intensity(_SAMPLE_ZONE, sample_value())
+    ours.intensity(sample_value().grid_zone, sample_value())
     labels: dict[str, tuple[str, ...]] = {}
     for made in ours.registry._collector_to_names:  # the library tells a metric's label names nowhere else
         for family in made.collect():

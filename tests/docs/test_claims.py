@@ -19,6 +19,7 @@ from carbon_scheduler.core import grid
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.providers import guard, ladder
 from carbon_scheduler.providers.tables import grid_zones
+from carbon_scheduler.sim import demo_workload
 from carbon_scheduler.sim.demo_report import Report
 
 CHECKOUT = Path(__file__).parents[2]
@@ -126,6 +127,17 @@ def test_the_picture_and_its_words_agree() -> None:
     assert want in text("README.md")
     assert f"{ours.mean_g_per_kwh:.0f} g/kWh with the scheduler" in text("README.md")
     assert alone.placed == ours.placed
+
+
+def test_the_picture_is_of_the_demo_as_it_is() -> None:
+    """When this fails the demo has changed: run hack/record_demo.py, then make docs, and correct the README's words."""
+    runs = msgspec.json.decode((CHECKOUT / "docs/pictures/demo.json").read_bytes(), type=dict[str, Report])
+    want = sorted(pod["metadata"]["name"] for pod in demo_workload.pods())
+    for run in runs.values():
+        assert sorted(row.pod for row in run.pods) == want
+        assert {row.node for row in run.pods if row.node} <= {
+            node["metadata"]["name"] for node in demo_workload.nodes()
+        }
 
 
 def test_figures_in_the_prose_are_the_programs() -> None:
