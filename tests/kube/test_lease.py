@@ -15,6 +15,7 @@ from kube_fakes import FakeClock, FixedChance, answer, failure
 from carbon_scheduler.errors import ApiUnreachable, LeaseLost
 from carbon_scheduler.kube.access import Access
 from carbon_scheduler.kube.client import ApiClient
+from carbon_scheduler.kube.fence import Fence
 from carbon_scheduler.kube.lease import Election
 
 if TYPE_CHECKING:
@@ -74,9 +75,23 @@ class Leases:
         pass
 
 
-def candidate(leases: Leases, identity: str, clock: FakeClock) -> Election:
+class FakeFence(Fence):
+    """Remembers for when it is armed; None: it is not."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.at_s: float | None = None
+
+    def arm(self, in_s: float) -> None:
+        self.at_s = self.clock.monotonic() + in_s
+
+    def disarm(self) -> None:
+        self.at_s = None
+
+
+def candidate(leases: Leases, identity: str, clock: FakeClock, fence: Fence | None = None) -> Election:
     client = ApiClient(Access("http://x"), transport=leases, clock=clock, chance=FixedChance())
-    return Election(client, "kube-system", "carbon-aware-scheduler", identity=identity)
+    return Election(client, "kube-system", "carbon-aware-scheduler", identity=identity, fence=fence)
 
 
 async def renew(election: Election) -> None:
@@ -125,6 +140,30 @@ async def test_renewals_keep_the_time_of_acquisition_and_all_else_in_the_object(
     assert leases.spec["renewTime"] > leases.spec["acquireTime"]
     assert (leases.spec["leaseTransitions"], leases.spec["strategy"]) == (0, "kept")
     assert leases.lease["metadata"]["labels"] == {"kept": "yes"}
+
+
+async def test_the_fence_stands_where_another_may_lead_and_moves_with_each_renewal() -> None:
+    leases, clock = Leases(), FakeClock(at_s=100.0)
+    fence = FakeFence(clock)
+    election = candidate(leases, "a", clock, fence)
+    await election.acquire()
+    assert fence.at_s == 115.0
+    await renew(election)
+    assert fence.at_s == 117.0  # renewed after the retry period of 2 s
+    armed = fence.at_s
+    leases.down = True
+    await renew(election)  # what failed moves nothing
+    assert fence.at_s == armed
+    await election.release()
+    assert fence.at_s is None
+
+
+async def test_who_only_waits_for_the_lease_has_no_fence() -> None:
+    leases, clock = Leases(), FakeClock()
+    await candidate(leases, "a", clock).acquire()
+    fence = FakeFence(clock)
+    assert await candidate(leases, "b", clock, fence)._try() is False
+    assert fence.at_s is None
 
 
 async def test_another_waits_for_the_whole_duration_since_it_last_saw_a_change() -> None:

@@ -79,7 +79,7 @@ def run(
     """Schedule a cluster's pods that name `carbon-aware-scheduler` as their scheduler.
 
     Without a kubeconfig it uses the ServiceAccount of the pod it runs in. It ends on SIGTERM or Ctrl-C with 0, and with 3
-    when it has lost its lease or the cluster refuses it.
+    when it has lost its lease or the cluster refuses it (14: it was stopped for longer than its lease).
     """
     address, port = serve or (None, None)
     config = configuration.load(

@@ -2,7 +2,8 @@
 
 Others' times are never compared with our clock: a lease counts as held until its own duration has passed, on our clock, since
 we last saw it change. Our own counts from the moment *before* the renewal was sent. `check` before each write makes a process
-that was stopped and continued notice at once that its time is over; over is over: it never leads again.
+that was stopped and continued notice at once that its time is over, a `Fence` ends it when it was stopped after the check;
+over is over: it never leads again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from carbon_scheduler.kube.client import segment
 
 if TYPE_CHECKING:
     from carbon_scheduler.kube.client import ApiClient
+    from carbon_scheduler.kube.fence import Fence
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +45,8 @@ class Election:
     """Our candidacy for one Lease.
 
     `await acquire()`, then `run()` in the background, `check()` before each write, `await release()` at a clean end.
-    `leader` is who held it when last seen. Durations in seconds; a renewal must succeed each `renew_deadline_s`.
+    `leader` is who held it when last seen. Durations in seconds; a renewal must succeed each `renew_deadline_s`. `fence` is
+    armed for the moment from which another may lead.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Election:
         lease_duration_s: float = 15.0,
         renew_deadline_s: float = 10.0,
         retry_period_s: float = 2.0,
+        fence: Fence | None = None,
     ) -> None:
         self.identity = identity or f"{socket.gethostname()}_{uuid.uuid4()}"
         self.leader = ""
         self._client = client
         self._leading = client.guarded(self.check)
+        self._fence = fence
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{segment(namespace)}/leases"
         self._namespace = namespace
         self._name = name
@@ -116,6 +121,8 @@ class Election:
         """Gives the lease up, so that the next one need not wait for its end. Best effort; we never lead again."""
         led = self.leads
         self._lose("released")
+        if self._fence is not None:
+            self._fence.disarm()
         if not led:
             return
         spec = LeaseSpec("", 1, _micro_time(self._client.clock.wall()), _micro_time(self._client.clock.wall()))
@@ -236,6 +243,8 @@ class Election:
         self.leader = self.identity
         if self._lost is None:
             self._valid_until_s = sent_s + self._deadline_s
+        if self.leads and self._fence is not None:
+            self._fence.arm(sent_s + self._duration_s - self._client.clock.monotonic())
         return self.leads
 
     def _lose(self, why: str) -> None:

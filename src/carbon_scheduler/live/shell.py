@@ -25,6 +25,7 @@ from carbon_scheduler.kube.access import access
 from carbon_scheduler.kube.client import ApiClient
 from carbon_scheduler.kube.clock import Backoff, SystemClock
 from carbon_scheduler.kube.convert import Converter
+from carbon_scheduler.kube.fence import Fence
 from carbon_scheduler.kube.lease import Election
 from carbon_scheduler.kube.recorder import EventRecorder
 from carbon_scheduler.kube.writes import Writer
@@ -79,7 +80,7 @@ async def _until_told(
     try:
         with contextlib.ExitStack() as files:
             trace = files.enter_context(_writable(record)) if record else None
-            await Shell(config, client, environ, narrator, trace).run(stop)
+            await Shell(config, client, environ, narrator, trace, Fence()).run(stop)
     finally:
         await client.close()
     return 0
@@ -95,6 +96,7 @@ class Shell:
         environ: Mapping[str, str],
         narrator: Narrator,
         trace: BinaryIO | None = None,
+        fence: Fence | None = None,
     ) -> None:
         self._config = config
         self._client = client
@@ -108,7 +110,7 @@ class Shell:
         self._poller = CarbonPoller.of(
             config, environ, publish=self._carbon, narrator=narrator, watcher=CarbonWatcher(self.metrics)
         )
-        self._election = self._candidacy()
+        self._election = self._candidacy(fence)
         # Before each write the lease's end is looked at: a process that woke up after it must not write once more.
         writing = client.guarded(self._election.check) if self._election else client
         converter = Converter()
@@ -322,7 +324,7 @@ class Shell:
         )
         return None
 
-    def _candidacy(self) -> Election | None:
+    def _candidacy(self, fence: Fence | None) -> Election | None:
         wanted = self._config.leader_election
         where = self._client.access
         if wanted.enabled == "off" or (wanted.enabled == "auto" and not where.in_cluster):
@@ -334,6 +336,7 @@ class Shell:
             lease_duration_s=wanted.lease_duration_s,
             renew_deadline_s=wanted.renew_deadline_s,
             retry_period_s=wanted.retry_period_s,
+            fence=fence,
         )
 
 
