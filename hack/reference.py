@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: `python hack/reference.py`, or `make docs`. With --check it only compares.
+"""Writes docs/reference and the list of docs/decisions: `python hack/reference.py`, or `make docs`. With --check it only compares.
 
 Words about meaning that no code can tell stand in tables keyed by name; a name that the code has and a table lacks, or the
 reverse, is an error. So nothing is documented that does not exist, and nothing exists undocumented.
@@ -20,6 +20,7 @@ from carbon_scheduler.cli import carbon_intensity, main
 from carbon_scheduler.core import carbon, decision, grid, model
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.errors import CarbonSchedulerError, ConfigError, ProviderError
+from carbon_scheduler.kube import fence
 from carbon_scheduler.kube.writes import decision_annotations
 from carbon_scheduler.observe import metrics as observed
 from carbon_scheduler.observe.log import Narrator, Sink
@@ -64,6 +65,9 @@ EXIT_CODES: Final = {
     str(main.USAGE): "Usage or configuration: a wrong flag, file, variable, address or key. Nothing was begun.",
     str(main.FAILED): "A service failed, the lease was lost, or there is a defect (then with a traceback). "
     "A supervisor should start `run` again.",
+    str(
+        fence.EXIT_CODE
+    ): "`run` was stopped by the system for longer than its lease, and ended before it could write. As 3.",
     str(main.INTERRUPTED): "Interrupted by Ctrl-C (other commands than `run`).",
     "141": "The reader of the output has left, as in `carbon-intensity --type zones | head -1`.",
 }
@@ -346,9 +350,27 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
 }
 
 
+DECISIONS: Final = sources.CHECKOUT / "docs/decisions"
+
+
+def decisions() -> str:
+    """The list of decisions, from their titles."""
+    rows = []
+    for path in sorted(DECISIONS.glob("0*.md")):
+        number, dot, title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(". ")
+        if not dot or int(number) != int(path.name[:4]):
+            raise Undocumented(f"{path}: expected `# {int(path.name[:4])}. Title` as its first line")
+        rows.append((number, f"[{title}]({path.name})"))
+    return (
+        "# Decisions\n\nOne page each: context, decision, consequences, rejected. A page is not changed when its decision is: a "
+        "new one says what replaced it.\n\n" + table(("", ""), rows)
+    )
+
+
 def pages() -> dict[Path, str]:
     """Path -> what it should hold. Raises Undocumented."""
-    return {REFERENCE / name: _HEAD + make().rstrip() + "\n" for name, make in PAGES.items()}
+    made = {REFERENCE / name: make for name, make in PAGES.items()} | {DECISIONS / "README.md": decisions}
+    return {path: _HEAD + make().rstrip() + "\n" for path, make in made.items()}
 
 
 def differing() -> list[Path]:
