@@ -1,4 +1,4 @@
-"""Writes docs/reference and the list of docs/decisions: `python hack/reference.py`, or `make docs`. With --check it only compares.
+"""Writes docs/reference and the list of docs/decisions: `python hack/reference.py`, or `make docs`; --check only compares.
 
 Words about meaning that no code can tell stand in tables keyed by name; a name that the code has and a table lacks, or the
 reverse, is an error. So nothing is documented that does not exist, and nothing exists undocumented.
@@ -362,8 +362,8 @@ def decisions() -> str:
             raise Undocumented(f"{path}: expected `# {int(path.name[:4])}. Title` as its first line")
         rows.append((number, f"[{title}]({path.name})"))
     return (
-        "# Decisions\n\nOne page each: context, decision, consequences, rejected. A page is not changed when its decision is: a "
-        "new one says what replaced it.\n\n" + table(("", ""), rows)
+        "# Decisions\n\nOne page each: context, decision, consequences, rejected. A page is not changed when its decision is: "
+        "a new one says what replaced it.\n\n" + table(("", ""), rows)
     )
 
 
