@@ -216,12 +216,28 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[tuple[str
             _put(tree, path, value)
             origin[path] = "--" + path[-1].replace("_", "-")
     try:
-        return msgspec.convert(tree, Config, strict=False)
+        return _consistent(msgspec.convert(tree, Config, strict=False))
     except msgspec.ValidationError as error:
         where = next(
             (name for path, name in origin.items() if ".".join(path) in str(error)), str(file or "configuration")
         )
         raise ConfigError(f"{where}: {_explain(error)}") from error
+
+
+def _consistent(config: Config) -> Config:
+    """Checks what concerns several keys at once. The rule of the three times is client-go's (leaderelection.go)."""
+    lease = config.leader_election
+    if not lease.retry_period_s * 1.2 < lease.renew_deadline_s < lease.lease_duration_s:
+        raise ConfigError(
+            f"leader_election: got retry_period_s {lease.retry_period_s:g}, renew_deadline_s {lease.renew_deadline_s:g}, "
+            f"lease_duration_s {lease.lease_duration_s:g}; expected 1.2 x retry period < renew deadline < lease duration, "
+            "as the defaults 2, 10, 15: else two schedulers could lead at once"
+        )
+    if config.backoff.initial_s > config.backoff.max_s:
+        raise ConfigError(
+            f"backoff: got initial_s {config.backoff.initial_s:g} and max_s {config.backoff.max_s:g}; expected initial <= max"
+        )
+    return config
 
 
 def _read(file: Path) -> dict[str, Any]:
