@@ -57,6 +57,7 @@ ZONE_FAULTS: dict[str, tuple[Mode, str]] = {
 SOUND = "US-CAL-CISO"
 
 
+@pytest.mark.slow
 async def test_bad_data_of_some_zones(
     embedded: Cluster,
     grid: FakeElectricityMaps,
@@ -156,6 +157,7 @@ async def test_the_source_fails(
     )
     took_s = await _static_at_first(embedded, scheduler)
     record_property("first_pods_s", took_s)
+    print(f"{sentence}: the first pods were bound {took_s:.1f} s after the connection")
     assert took_s < limit_s
     await scheduler.said(words)
     if sentence == "401 for too many requests":

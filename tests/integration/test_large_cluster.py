@@ -99,10 +99,10 @@ async def test_every_pod_is_on_a_feasible_node_as_clean_as_the_cleanest_at_its_t
     grid.modes[LATE] = Mode("html-500")
     await cluster.create(_nodes())
     await cluster.create(_strangers())
-    scheduler = start_scheduler(cluster.plane.kubeconfig, grid_url=grid.url)
-    await scheduler.ready()
-    started_s, cpu_s = time.monotonic(), scheduler.cpu_s
     await cluster.create(_pods(range(800)))
+    scheduler = start_scheduler(cluster.plane.kubeconfig, grid_url=grid.url)
+    await scheduler.said("Connected to Kubernetes API")
+    started_s, cpu_s = time.monotonic(), scheduler.cpu_s
     await _all_bound(cluster)
     first_s = time.monotonic() - started_s
     grid.modes[LATE] = Mode("value", LATE_G_PER_KWH)
@@ -128,7 +128,7 @@ async def test_every_pod_is_on_a_feasible_node_as_clean_as_the_cleanest_at_its_t
     pods_a_s, cpu_ms = 800 / first_s, 1000 * (scheduler.cpu_s - cpu_s) / PODS
     record_property("pods_a_s", pods_a_s)
     record_property("cpu_ms_a_pod", cpu_ms)
-    print(f"{pods_a_s:.0f} pods/s from creation to bound, {cpu_ms:.2f} ms of the scheduler's processor time a pod")
+    print(f"{pods_a_s:.0f} pods/s when 800 wait at the start, {cpu_ms:.2f} ms of the scheduler's processor time a pod")
 
 
 async def test_idle_it_takes_under_100_mib_and_under_one_percent_of_a_core(
@@ -139,18 +139,23 @@ async def test_idle_it_takes_under_100_mib_and_under_one_percent_of_a_core(
 ) -> None:
     """After it has bound all of them itself, which leaves more behind than a first list."""
     await cluster.create(_nodes())
-    scheduler = start_scheduler(cluster.plane.kubeconfig, grid_url=grid.url)
+    scheduler = start_scheduler(
+        cluster.plane.kubeconfig,
+        "--leader-elect",  # as in a cluster: the lease is renewed every two seconds
+        grid_url=grid.url,
+        settings={"CARBON_SCHEDULER_LEADER_ELECTION_LEASE_NAME": "idle"},
+    )
     await scheduler.ready()
     await cluster.create(_pods(range(PODS)))
     await _all_bound(cluster)
 
     async def events_written() -> bool:
-        # The log of the real API server would say the same; what is not idle yet is the writing of 2,000 events.
+        # Two thousand of them are written behind the Bindings: until then it is not idle.
         before_s = scheduler.cpu_s
         await asyncio.sleep(1.0)
-        return scheduler.cpu_s - before_s <= 0.02
+        return scheduler.cpu_s - before_s <= 0.05
 
-    await eventually(events_written, "the scheduler has nothing to do any more")
+    await eventually(events_written, "the scheduler has nothing to do any more", within_s=60)
     cpu_s, started_s = scheduler.cpu_s, time.monotonic()
     peak_mib = 0.0
     while time.monotonic() - started_s < 30.0:
