@@ -90,6 +90,11 @@ async def _finished(cluster: Cluster) -> None:
     await cluster.call("PATCH", "/api/v1/namespaces/default/pods/occupant/status", {"status": {"phase": "Succeeded"}})
 
 
+async def _shrunk(cluster: Cluster) -> None:
+    less = {"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "100m"}}}]}}
+    await cluster.call("PATCH", "/api/v1/namespaces/default/pods/occupant/resize", less)
+
+
 async def _new_node(cluster: Cluster) -> None:
     await cluster.create([make_node("new", cpu="1", carbon_zone=DIRTY)])
 
@@ -109,6 +114,7 @@ async def _taint_removed(cluster: Cluster) -> None:
 ROOM: dict[str, Callable[[Cluster], Awaitable[None]]] = {
     "a pod is deleted": _deleted,
     "a pod finishes": _finished,
+    "a pod is resized in place": _shrunk,
     "a node joins": _new_node,
     "a node grows": _grown,
     "a node is uncordoned": _uncordoned,
