@@ -132,6 +132,7 @@ async def _live_again(cluster: Cluster, scheduler: SchedulerProcess) -> None:
 FAULTS: dict[str, tuple[Mode, str, float]] = {
     "HTML and status 500": (Mode("html-500"), "status 500: Internal Server Error", 4.0),
     "dropped connections": (Mode("drop"), "the connection was closed before an answer", 4.0),
+    "an endless answer": (Mode("huge"), "the answer is larger than 1048576 bytes", 4.0),
     "429": (Mode("429", 1), "status 429: Too Many Requests", 4.0),  # and says how long to wait
     "401 for too many requests": (Mode("throttle-401"), "too many requests for this key", 4.0),
     "answers after 30 seconds": (Mode("slow", 30), "no complete answer within 6 s", 7.0),
