@@ -37,11 +37,7 @@ def control_plane() -> Iterator[ControlPlane]:
         yield plane
 
 
-@pytest.fixture
-def own_control_plane() -> Iterator[Callable[..., ControlPlane]]:
-    """Starts a control plane of the test's own, for tests that stop, overload or need more of it:
-    `plane = own_control_plane(controller_manager=True)`. Arguments are ControlPlane's; it is stopped after the test.
-    """
+def _starting() -> Iterator[Callable[..., ControlPlane]]:
     with ExitStack() as stack:
 
         def start(**options: Any) -> ControlPlane:
@@ -53,6 +49,20 @@ def own_control_plane() -> Iterator[Callable[..., ControlPlane]]:
             return stack.enter_context(plane)
 
         yield start
+
+
+@pytest.fixture
+def own_control_plane() -> Iterator[Callable[..., ControlPlane]]:
+    """Starts a control plane of the test's own, for tests that stop, overload or need more of it:
+    `plane = own_control_plane(controller_manager=True)`. Arguments are ControlPlane's; it is stopped after the test.
+    """
+    yield from _starting()
+
+
+@pytest.fixture(scope="module")
+def module_control_plane() -> Iterator[Callable[..., ControlPlane]]:
+    """As `own_control_plane`, for a fixture that the tests of one file share; it is stopped after the last of them."""
+    yield from _starting()
 
 
 @pytest.fixture(scope="session")

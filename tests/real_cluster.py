@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from carbon_scheduler.sim.control_plane import ControlPlane
 
@@ -66,6 +67,18 @@ class Cluster:
         path = _path(kind, namespace) if namespace or kind != "Pod" else "/api/v1/pods"
         items: list[JSON] = (await self.call("GET", f"{path}?{filters}"))["items"]
         return items
+
+    async def watch(self, path: str, **query: str) -> AsyncIterator[JSON]:
+        """The events of one watch until it ends. Raises aiohttp.ClientError when it cannot begin or is cut."""
+        assert self._session is not None, "use `async with Cluster(plane) as cluster`"
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        async with self._session.get(path, params={"watch": "1", **query}, timeout=limits) as response:
+            response.raise_for_status()
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
 
     async def patch(self, kind: str, name: str, change: JSON, namespace: str = "default") -> JSON:
         """A strategic merge patch."""
