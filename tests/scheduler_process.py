@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _MIB: Final = 1024 * 1024
 _TICKS_A_S: Final = os.sysconf("SC_CLK_TCK")
-_SERVING: Final = re.compile(r"metrics on (http://\S+)")
+_SERVING: Final = re.compile(r'metrics on (http://[^\s"]+)')
 _OURS: Final = ("CARBON_SCHEDULER_", "ELECTRICITY_MAPS_", "DEFAULT_CARBON_ZONE", "KUBECONFIG")
 _NO_SECRET: Final = "any-key-will-do"
 
