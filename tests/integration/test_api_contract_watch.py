@@ -102,7 +102,7 @@ async def test_leaving_a_selection_is_a_deletion_and_entering_it_an_addition(api
     }
 
 
-async def test_a_deletion_out_of_a_selection_carries_the_version_of_the_change(api: Api) -> None:
+async def test_what_left_a_selection_is_shown_as_it_was_at_the_version_of_the_change(api: Api) -> None:
     then = await _now(api, api.pods)
     await api.pod("p")
     await api.bind("p")
@@ -110,6 +110,7 @@ async def test_a_deletion_out_of_a_selection_carries_the_version_of_the_change(a
     events = await api.watch(f"{api.pods}?resourceVersion={then}&fieldSelector=spec.nodeName=", events=2)
     gone = events[1]["object"]
     assert gone["metadata"]["resourceVersion"] == bound["metadata"]["resourceVersion"]
+    assert "nodeName" not in gone["spec"], "it shows the last state that was in the selection"
 
 
 DELETIONS: dict[str, tuple[Callable[[Api], Awaitable[Any]], list[tuple[str, int | None]]]] = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from carbon_scheduler.sim.apiserver.documents import Document, copied, items, mapping, objects, present, text
 from carbon_scheduler.sim.apiserver.failures import forbidden
-from carbon_scheduler.sim.apiserver.kinds import NODES, PRIORITY_CLASSES
+from carbon_scheduler.sim.apiserver.kinds import NAMESPACES, NODES, PRIORITY_CLASSES
 from carbon_scheduler.sim.apiserver.quantities import canonical
 from carbon_scheduler.sim.apiserver.times import whole_seconds
 
@@ -22,6 +22,32 @@ if TYPE_CHECKING:
 GATED: Final = "Scheduling is blocked due to non-empty scheduling gates"
 _RESOURCE_MAPS: Final = ("requests", "limits")
 _TOLERATED: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+FIRST_OBJECTS: Final[list[tuple[Kind, Document]]] = [
+    *(
+        (NAMESPACES, {"metadata": {"name": name}})
+        for name in ("default", "kube-node-lease", "kube-public", "kube-system")
+    ),
+    (
+        PRIORITY_CLASSES,
+        {
+            "metadata": {"name": "system-cluster-critical"},
+            "value": 2_000_000_000,
+            "description": "Used for system critical pods that must run in the cluster, but can be moved to another node if "
+            "necessary.",
+        },
+    ),
+    (
+        PRIORITY_CLASSES,
+        {
+            "metadata": {"name": "system-node-critical"},
+            "value": 2_000_001_000,
+            "description": "Used for system critical pods that must not be moved from their current node.",
+        },
+    ),
+]
+"""What every cluster starts with."""
 
 
 def fill_in(kind: Kind, document: Document, store: Store, now: str) -> None:
@@ -84,6 +110,13 @@ def normalise(kind: Kind, document: Document, old: Document) -> None:
 
 def normalise_status(kind: Kind, document: Document) -> None:
     """What a write of the status goes through: Go writes some times of a condition even when there is none."""
+    status = mapping(document, "status")
+    _drop_empty(status)
+    if kind.kind == "Pod":
+        for one, many in (("podIP", "podIPs"), ("hostIP", "hostIPs")):
+            address = text(status, one)
+            if address and text(next(iter(objects(status, many)), {}), "ip") != address:
+                status[many] = [{"ip": address}]
     times = {"Pod": ("lastProbeTime", "lastTransitionTime"), "Node": ("lastHeartbeatTime", "lastTransitionTime")}
     for condition in objects(document, "status", "conditions"):
         for name in times.get(kind.kind, ()):

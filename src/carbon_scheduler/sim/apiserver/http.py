@@ -143,7 +143,7 @@ class Handler:
             options = msgspec.structs.replace(
                 bodies.options_of(mapping(body, "deleteOptions"), request.query), dry_run=dry
             )
-            self._registry.delete(target.kind, namespace, name, options)
+            self._registry.evict(namespace, name, options)
             return _json(201, _SUCCESS)
         if target.name:
             raise failures.method_not_allowed()

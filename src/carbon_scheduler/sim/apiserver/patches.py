@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from carbon_scheduler.sim.apiserver.documents import Document, copied
-from carbon_scheduler.sim.apiserver.failures import Failure, rejected_patch
+import msgspec
+
+from carbon_scheduler.sim.apiserver.documents import Document, copied, decode, mapping
+from carbon_scheduler.sim.apiserver.failures import Failure, bad_request, rejected_patch, unsupported_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 MERGE_KEYS: Final = {
     ("status", "conditions"): "type",
@@ -41,6 +43,18 @@ MERGE_KEYS: Final = {
 """(name of the list that the object is in, or the field above; name of the list) -> the key that its entries merge by."""
 _SETS: Final = {("metadata", "finalizers")}
 """Lists of plain values that merge as sets. (Taints and tolerations are atomic.)"""
+
+
+def check_type(content_type: str) -> None:
+    """Raise Failure 415 for a content type that is no patch."""
+    if content_type not in _PATCHES:
+        raise unsupported_patch()
+
+
+def applied(document: Document, content_type: str, body: bytes | Document) -> Document:
+    """`document` with a patch of that content type applied; it is not changed itself. Raises Failure 400, 415, 422, 500."""
+    check_type(content_type)
+    return _PATCHES[content_type](document, body)
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -207,3 +221,44 @@ def _put(document: Any, path: list[str], value: Any, *, insert: bool) -> Any:
 def _take(document: Any, path: list[str]) -> Any:
     parent, last = _resolve(document, path[:-1]), path[-1]
     return parent.pop(int(last)) if isinstance(parent, list) else parent.pop(last)
+
+
+def _parsed(body: bytes | Document, said_before: str) -> object:
+    if isinstance(body, dict):
+        return body
+    try:
+        return decode(body)
+    except msgspec.DecodeError as error:
+        why = "unexpected end of JSON input" if "truncated" in str(error) else str(error)
+        raise bad_request(f"{said_before}{why}") from error
+
+
+def _object(body: bytes | Document, said_before: str = "") -> Document:
+    patch = _parsed(body, said_before)
+    if not isinstance(patch, dict):
+        raise bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
+    return patch
+
+
+def _json_merge(document: Document, body: bytes | Document) -> Document:
+    merged = merge(document, _object(body, "error decoding patch: "))
+    return mapping(merged)
+
+
+def _strategic(document: Document, body: bytes | Document) -> Document:
+    return strategic(document, _object(body))
+
+
+def _operations(document: Document, body: bytes | Document) -> Document:
+    operations = _parsed(body, "error decoding patch: ")
+    if not isinstance(operations, list):
+        raise bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+    return json_patch(document, operations)
+
+
+_PATCHES: Final[dict[str, Callable[[Document, bytes | Document], Document]]] = {
+    "application/merge-patch+json": _json_merge,
+    "application/strategic-merge-patch+json": _strategic,
+    "application/json-patch+json": _operations,
+    "application/apply-patch+yaml": _strategic,
+}

@@ -75,6 +75,18 @@ def with_condition(status: Document, condition: Document, now: str) -> list[Docu
     return [*conditions, entry]
 
 
+def evicted(pod: Document, now: str) -> Document:
+    """The pod as an eviction marks it before it deletes it."""
+    condition = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+    }
+    status = mapping(pod, "status")
+    return {**pod, "status": {**status, "conditions": with_condition(status, condition, now)}}
+
+
 def grace_period_s(pod: Document, asked_s: int | None) -> int:
     """How long a deleted pod may still run: 0 for one that is on no node or finished."""
     if not text(pod, "spec", "nodeName") or text(pod, "status", "phase") in ("Succeeded", "Failed"):
@@ -104,6 +116,17 @@ def forbidden_changes(old: Document, new: Document) -> list[Cause]:
     if not causes and _comparable(before, gated=gated) != _comparable(after, gated=gated):
         causes.append(Cause("FieldValueForbidden", _IMMUTABLE, "spec"))
     return causes
+
+
+def forbidden_status(old: Document, new: Document) -> Iterator[Cause]:
+    """What a status of a pod may not become (ValidatePodStatusUpdate)."""
+    nominated = text(new, "status", "nominatedNodeName")
+    if text(old, "spec", "nodeName") and nominated not in ("", text(old, "status", "nominatedNodeName")):
+        why = "Forbidden: may not be set on pods that are already bound to a node"
+        yield Cause("FieldValueForbidden", why, "status.nominatedNodeName")
+    quality = text(new, "status", "qosClass")
+    if quality != text(old, "status", "qosClass"):
+        yield Cause("FieldValueInvalid", f'Invalid value: "{quality}": field is immutable', "status.qosClass")
 
 
 def _gates(before: Document, after: Document) -> Iterator[Cause]:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from carbon_scheduler.sim.apiserver import events, failures, patches, pods
-from carbon_scheduler.sim.apiserver.defaults import fill_in, normalise, normalise_status
+from carbon_scheduler.sim.apiserver.defaults import FIRST_OBJECTS, fill_in, normalise, normalise_status
 from carbon_scheduler.sim.apiserver.documents import (
     Document,
-    decode,
     encode,
     items,
     mapping,
@@ -26,9 +25,9 @@ from carbon_scheduler.sim.apiserver.documents import (
     without_nulls,
 )
 from carbon_scheduler.sim.apiserver.failures import Cause, Failure
-from carbon_scheduler.sim.apiserver.kinds import EVENTS, EVENTS_V1, NAMESPACES, PODS, PRIORITY_CLASSES
+from carbon_scheduler.sim.apiserver.kinds import EVENTS, EVENTS_V1, NAMESPACES, PODS
 from carbon_scheduler.sim.apiserver.store import Stored
-from carbon_scheduler.sim.apiserver.validation import check_types, invalid, validate
+from carbon_scheduler.sim.apiserver.validation import check_types, invalid, new_finalizers, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,17 +61,6 @@ _NEVER_UNCONDITIONAL: Final = frozenset(
         "csidrivers.storage.k8s.io",
     }
 )
-_FIRST_NAMESPACES: Final = ("default", "kube-node-lease", "kube-public", "kube-system")
-_FIRST_PRIORITIES: Final = {
-    "system-cluster-critical": (
-        2_000_000_000,
-        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
-    ),
-    "system-node-critical": (
-        2_000_001_000,
-        "Used for system critical pods that must not be moved from their current node.",
-    ),
-}
 
 
 class DeleteOptions(msgspec.Struct, frozen=True):
@@ -91,10 +79,8 @@ class Registry:
         self.store = store
         self._now = now
         self._random = random.Random(seed)
-        for name in _FIRST_NAMESPACES:
-            self.create(NAMESPACES, "", {"metadata": {"name": name}})
-        for name, (value, description) in _FIRST_PRIORITIES.items():
-            self.create(PRIORITY_CLASSES, "", {"metadata": {"name": name}, "value": value, "description": description})
+        for kind, document in FIRST_OBJECTS:
+            self.create(kind, "", document)
 
     def timestamp(self, after_s: float = 0.0) -> str:
         """Now, or `after_s` later, as metav1.Time writes it: RFC 3339 in whole seconds."""
@@ -131,7 +117,7 @@ class Registry:
         self._check(kind, document, new=True)
         key: Key = (namespace if kind.namespaced else "", metadata["name"])
         if key in self.store.collection(kind.storage).objects:
-            raise failures.already_exists(kind.resource, kind.group, metadata["name"])
+            raise self._taken(kind, key)
         return Stored(key, document, 0) if dry_run else self.store.put(kind.storage, key, document)
 
     def update(
@@ -174,12 +160,10 @@ class Registry:
         dry_run: bool = False,
     ) -> Stored:
         """PATCH with a JSON merge, strategic merge or JSON patch, by content type. Raises Failure 400, 404, 409, 415, 422."""
-        apply = _PATCHES.get(content_type)
-        if apply is None:
-            raise failures.unsupported_patch()
+        patches.check_type(content_type)
         before = self.get(kind, namespace if kind.namespaced else "", name)
         shown = events.shown(before.document) if kind is EVENTS_V1 else before.document
-        patched = apply(shown, body)
+        patched = patches.applied(shown, content_type, body)
         try:
             check_types(kind, patched)
         except ValueError as error:
@@ -198,20 +182,8 @@ class Registry:
 
     def delete(self, kind: Kind, namespace: str, name: str, options: DeleteOptions) -> tuple[Stored, bool]:
         """DELETE. Returns the object's last state and whether it is gone. Raises Failure 404, 409."""
-        stored = self.get(kind, namespace if kind.namespaced else "", name)
+        stored = self._expected(kind, namespace, name, options)
         metadata = stored.document["metadata"]
-        for what, wanted, got, ending in (
-            ("UID", options.uid, metadata["uid"], "The object might have been deleted and then recreated"),
-            (
-                "ResourceVersion",
-                options.resource_version,
-                metadata["resourceVersion"],
-                "The object might have been modified",
-            ),
-        ):
-            if wanted and wanted != got:
-                why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({got}). {ending}"
-                raise failures.conflict(kind.kind, kind.group, name, why)
         if options.dry_run:
             return stored, True
         if kind is NAMESPACES:
@@ -223,6 +195,15 @@ class Registry:
         if grace_s or finalizers:
             return stored, False
         return self.store.remove(kind.storage, stored.key), True
+
+    def evict(self, namespace: str, name: str, options: DeleteOptions) -> None:
+        """POST of an Eviction: marks the pod, then deletes it. Budgets are not looked at. Raises Failure 404, 409."""
+        stored = self._expected(PODS, namespace, name, options)
+        if not options.dry_run:
+            marked = pods.evicted(stored.document, self.timestamp())
+            if marked != stored.document:
+                self.store.put(PODS.storage, stored.key, marked)
+            self.delete(PODS, namespace, name, msgspec.structs.replace(options, resource_version=""))
 
     def bind(self, namespace: str, name: str, binding: Document, *, dry_run: bool = False) -> None:
         """POST of a Binding to a pod. Raises Failure 400, 404, 409, 500."""
@@ -254,6 +235,24 @@ class Registry:
                 self.store.remove(collection.name, key)
         if ("", name) in self.store.collection(NAMESPACES.storage).objects:
             self.store.remove(NAMESPACES.storage, ("", name))
+
+    def _expected(self, kind: Kind, namespace: str, name: str, options: DeleteOptions) -> Stored:
+        """The object to delete. Raises Failure 404, and 409 when a precondition names another one."""
+        stored = self.get(kind, namespace if kind.namespaced else "", name)
+        metadata = stored.document["metadata"]
+        for what, wanted, got, ending in (
+            ("UID", options.uid, metadata["uid"], "The object might have been deleted and then recreated"),
+            (
+                "ResourceVersion",
+                options.resource_version,
+                metadata["resourceVersion"],
+                "The object might have been modified",
+            ),
+        ):
+            if wanted and wanted != got:
+                why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({got}). {ending}"
+                raise failures.conflict(kind.kind, kind.group, name, why)
+        return stored
 
     def _decoded(self, kind: Kind, namespace: str, body: Document) -> Document:
         try:
@@ -306,6 +305,12 @@ class Registry:
             group = "" if kind is EVENTS_V1 else kind.group
             raise failures.invalid(kind.kind, group, text(document, "metadata", "name"), causes)
 
+    def _taken(self, kind: Kind, key: Key) -> Failure:
+        failure = failures.already_exists(kind.resource, kind.group, key[1])
+        if "deletionTimestamp" in self.get(kind, *key).document["metadata"]:
+            failure.message = f"object is being deleted: {failure.message}"
+        return failure
+
     def _generated(self, kind: Kind, namespace: str, prefix: str) -> str:
         objects = self.store.collection(kind.storage).objects
         while True:
@@ -338,6 +343,15 @@ class Registry:
                     raise failures.invalid(kind.kind, kind.group, name, causes)
         if kind.storage == EVENTS.storage:
             events.fill_in(document)
+        if kind is PODS and subresource == "status":
+            document["status"] = {"qosClass": text(old, "status", "qosClass")} | mapping(document, "status")
+            refused = list(pods.forbidden_status(old, document))
+            if refused:
+                raise failures.invalid(kind.kind, kind.group, name, refused)
+        if "deletionTimestamp" in old["metadata"]:
+            added = new_finalizers(old, document)
+            if added:
+                raise failures.invalid(kind.kind, kind.group, name, added)
         self._check(kind, document)
         if document == old:
             return before
@@ -377,44 +391,3 @@ def _keep(document: Document, old: Document, field: str) -> None:
         document[field] = old[field]
     else:
         document.pop(field, None)
-
-
-def _parsed(body: bytes | Document, said_before: str) -> object:
-    if isinstance(body, dict):
-        return body
-    try:
-        return decode(body)
-    except msgspec.DecodeError as error:
-        why = "unexpected end of JSON input" if "truncated" in str(error) else str(error)
-        raise failures.bad_request(f"{said_before}{why}") from error
-
-
-def _object(body: bytes | Document, said_before: str = "") -> Document:
-    patch = _parsed(body, said_before)
-    if not isinstance(patch, dict):
-        raise failures.bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
-    return patch
-
-
-def _merge(document: Document, body: bytes | Document) -> Document:
-    merged = patches.merge(document, _object(body, "error decoding patch: "))
-    return mapping(merged)
-
-
-def _strategic(document: Document, body: bytes | Document) -> Document:
-    return patches.strategic(document, _object(body))
-
-
-def _json_patch(document: Document, body: bytes | Document) -> Document:
-    operations = _parsed(body, "error decoding patch: ")
-    if not isinstance(operations, list):
-        raise failures.bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
-    return patches.json_patch(document, operations)
-
-
-_PATCHES: Final[dict[str, Callable[[Document, bytes | Document], Document]]] = {
-    "application/merge-patch+json": _merge,
-    "application/strategic-merge-patch+json": _strategic,
-    "application/json-patch+json": _json_patch,
-    "application/apply-patch+yaml": _strategic,
-}

@@ -50,16 +50,25 @@ class Stored:
 class Change:
     """One entry of a log. `stored` of a deletion carries the resourceVersion of the deletion; `before` is what was there."""
 
-    __slots__ = ("before", "stored", "type")
+    __slots__ = ("_left", "before", "stored", "type")
 
     def __init__(self, type_: ChangeType, stored: Stored, before: Stored | None) -> None:
         self.type = type_
         self.stored = stored
         self.before = before
+        self._left: Stored | None = None
 
     @property
     def resource_version(self) -> int:
         return self.stored.resource_version
+
+    @property
+    def left(self) -> Stored:
+        """What a watch sends that the object has just left the selection of: the old state at the new resourceVersion."""
+        if self._left is None:
+            old = (self.before or self.stored).document
+            self._left = Stored(self.stored.key, _at(old, self.resource_version), self.resource_version)
+        return self._left
 
 
 class Collection:

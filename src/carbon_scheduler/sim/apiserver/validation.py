@@ -74,6 +74,17 @@ def validate(kind: Kind, document: Document, *, new: bool) -> list[Cause]:
     return causes
 
 
+def new_finalizers(old: Document, new: Document) -> list[Cause]:
+    """What an update of an object that is being deleted must not do: add finalizers."""
+    known = items(old, "metadata", "finalizers")
+    added = [str(entry) for entry in items(new, "metadata", "finalizers") if entry not in known]
+    if not added:
+        return []
+    shown = ", ".join(f'"{entry}"' for entry in sorted(added))
+    why = f"Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{shown}}}"
+    return [Cause("FieldValueForbidden", why, "metadata.finalizers")]
+
+
 def invalid(field: str, value: object, why: str) -> Cause:
     shown = encode(value).decode() if isinstance(value, dict | list | str) else str(value)
     return Cause("FieldValueInvalid", f"Invalid value: {shown}: {why}", field)
@@ -195,8 +206,8 @@ def _pod(document: Document) -> Iterator[Cause]:
     spec = mapping(document, "spec")
     if not items(spec, "containers"):
         yield required("spec.containers")
+    seen: set[str] = set()
     for name in ("containers", "initContainers"):
-        seen: set[str] = set()
         for index, container in enumerate(objects(spec, name)):
             yield from _container(f"spec.{name}[{index}]", container, seen)
     policy = text(spec, "restartPolicy")

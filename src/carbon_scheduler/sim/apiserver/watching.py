@@ -128,7 +128,10 @@ class Feed:
             is_ = type_ != "DELETED" and self._selector(stored.document)
             if not (was or is_):
                 return None
-            type_ = "MODIFIED" if was and is_ else "ADDED" if is_ else "DELETED"
+            if type_ == "MODIFIED" and not is_:
+                type_, stored = "DELETED", change.left
+            elif type_ == "MODIFIED" and not was:
+                type_ = "ADDED"
         return _line(type_.encode(), self._view.one(stored))
 
 
