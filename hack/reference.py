@@ -169,7 +169,8 @@ def plugins() -> str:
         "ones is best, with its formulas and its texts. A pod with `schedulingGates` waits until they are gone.\n\n"
         + table(("plugin", "weight of its score", "meaning"), rows)
         + "\n## Not here yet\n\nA pod that **requires** one of these (required terms, `DoNotSchedule`, a "
-        "PersistentVolumeClaim, resource claims) is refused with a condition that says so; preferences are left out of the score. Leave such pods to the cluster's own "
+        "PersistentVolumeClaim, resource claims) is refused with a condition that says so; preferences are left "
+        "out of the score. Leave such pods to the cluster's own "
         "scheduler.\n\n"
         + table(
             ("plugin of kube-scheduler", "what is not regarded"),
