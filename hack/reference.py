@@ -73,19 +73,22 @@ EXIT_CODES: Final = {
 }
 
 
+def _context(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
+    """As click makes it when the command is called, at a fixed width."""
+    settings = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    return click.Context(command, info_name=name, parent=parent, **settings)
+
+
 def commands() -> str:
-    group = click.Context(main.cli, info_name="carbon-scheduler", terminal_width=WIDTH, max_content_width=WIDTH)
+    group = _context(main.cli, "carbon-scheduler")
     shown = {"carbon-scheduler": main.cli.get_help(group)}
     for name in main.COMMANDS:
         command = main.cli.get_command(group, name)
         if command is None:
             raise Undocumented(f"command {name} has no module")
-        context = click.Context(command, info_name=name, parent=group, terminal_width=WIDTH, max_content_width=WIDTH)
-        shown[f"carbon-scheduler {name}"] = command.get_help(context)
-    data = click.Context(
-        carbon_intensity.command, info_name="carbon-intensity", terminal_width=WIDTH, max_content_width=WIDTH
-    )
-    shown["carbon-intensity"] = carbon_intensity.command.get_help(data)
+        shown[f"carbon-scheduler {name}"] = command.get_help(_context(command, name, group))
+    data = carbon_intensity.command
+    shown["carbon-intensity"] = data.get_help(_context(data, "carbon-intensity"))
     text = (
         "# Commands\n\nResults go to stdout, everything else to stderr. `kubectl carbon` is the same program as "
         "`carbon-scheduler`, installed as `kubectl-carbon`.\n\n"
