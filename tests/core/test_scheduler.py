@@ -102,20 +102,26 @@ def test_the_room_of_a_pod_that_is_being_bound_is_taken() -> None:
     assert binds(story) == {"second": "dirty"}
 
 
-def test_the_condition_is_patched_once_while_the_reason_stays_the_same() -> None:
-    story = two_zones().pods(make_pod("big", cpu="64"))
+def test_the_condition_is_patched_until_the_api_server_has_it_and_said_once() -> None:
+    """The write may fail: only the echo tells that it did not."""
+    big = make_pod("big", cpu="64")
+    story = two_zones().pods(big)
     story.decide()
-    assert [effect.patch for effect in of(story, Unschedulable)] == [True]
+    assert [(effect.patch, effect.news) for effect in of(story, Unschedulable)] == [(True, True)]
     story.wait(400)
     story.decide()
-    assert [effect.patch for effect in of(story, Unschedulable)] == [False]
+    assert [(effect.patch, effect.news) for effect in of(story, Unschedulable)] == [(True, False)]
+    echo = "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu."
+    story.pods(msgspec.structs.replace(big, scheduled_message=echo)).wait(400)
+    story.decide()
+    assert [(effect.patch, effect.news) for effect in of(story, Unschedulable)] == [(False, False)]
 
 
 def test_a_pod_whose_condition_already_says_so_is_not_patched_again_after_a_restart() -> None:
     said = "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu."
     story = two_zones().pods(make_pod("big", cpu="64", scheduled_message=said))
     story.decide()
-    assert [effect.patch for effect in of(story, Unschedulable)] == [False]
+    assert [(effect.patch, effect.news) for effect in of(story, Unschedulable)] == [(False, True)]
 
 
 NEVER_TOUCHED: dict[str, dict[str, Any]] = {

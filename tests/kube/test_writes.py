@@ -184,6 +184,21 @@ async def test_nothing_is_written_without_need() -> None:
     assert transport.requests == []
 
 
+async def test_what_was_refused_for_good_is_not_asked_again_until_it_is_another_text() -> None:
+    client, transport, _ = make_client([failure(422), answer(200, {})])
+    writer = Writer(client)
+    assert await writer.condition(make_unschedulable()) is False
+    assert await writer.condition(make_unschedulable()) is False
+    assert len(transport.requests) == 1
+    assert await writer.condition(make_unschedulable(message="0/4 nodes are available.")) is True
+
+
+async def test_a_condition_that_is_not_wanted_any_more_is_not_tried_again() -> None:
+    client, transport, _ = make_client([failure(503)] * 9)
+    assert await Writer(client).condition(make_unschedulable(), lambda: False) is False
+    assert len(transport.requests) == 1
+
+
 CONDITIONS: dict[str, tuple[list[Any], bool, int]] = {
     "a conflict and a server error are tried again": ([failure(409), failure(500), answer(200, {})], True, 3),
     "a lost answer is tried again": ([ApiUnreachable("cut", sent=True), answer(200, {})], True, 2),

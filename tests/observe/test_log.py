@@ -110,7 +110,11 @@ SAID: dict[str, tuple[Callable[[Narrator], object], list[str]]] = {
         lambda n: n.unschedulable(make_unschedulable()),
         ["Pod default/test-pod cannot be scheduled: 0/3 nodes are available: 3 Insufficient cpu."],
     ),
-    "the same verdict again is silent": (lambda n: n.unschedulable(make_unschedulable(patch=False)), []),
+    "the same verdict again is silent": (lambda n: n.unschedulable(make_unschedulable(news=False)), []),
+    "the same error again is silent": (
+        lambda n: n.unschedulable(make_unschedulable(reason="SchedulerError", news=False)),
+        [],
+    ),
     "an attempt that failed": (
         lambda n: n.unschedulable(make_unschedulable(reason="SchedulerError", message="spec.cpu: got -1", patch=False)),
         ["Error: Pod default/test-pod cannot be scheduled: spec.cpu: got -1"],

@@ -71,7 +71,7 @@ class ReadPod(_Effect, frozen=True):
 
 class Unschedulable(_Effect, frozen=True):
     """No node fits (reason "Unschedulable") or the attempt failed ("SchedulerError"): a FailedScheduling event, and the
-    PodScheduled condition when `patch` says that it differs from what the API server has."""
+    PodScheduled condition when `patch` says that it differs from what the API server has. `news`: not what was last said."""
 
     uid: PodUid
     namespace: str
@@ -82,6 +82,7 @@ class Unschedulable(_Effect, frozen=True):
     scheduler_name: str = "carbon-aware-scheduler"
     generation: int = 0
     """`Pod.generation`, for the condition's observedGeneration; 0 leaves that out."""
+    news: bool = True
 
 
 class PodWarning(_Effect, frozen=True):

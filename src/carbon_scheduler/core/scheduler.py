@@ -376,7 +376,7 @@ class Scheduler:
         return not pod.refusal and (not rejecting or self._framework.wakes(pod, rejecting, change))
 
     def _say(self, pod: Pod, reason: str, message: str) -> None:
-        new = self._queue.says(pod.uid, f"{reason}: {message}") and pod.scheduled_message != f"{reason}: {message}"
+        said = f"{reason}: {message}"
         self._outbox.append(
             Unschedulable(
                 pod.uid,
@@ -384,7 +384,8 @@ class Scheduler:
                 pod.name,
                 "Unschedulable" if reason == "Unschedulable" else "SchedulerError",
                 message,
-                patch=new,
+                patch=pod.scheduled_message != said,
+                news=self._queue.says(pod.uid, said),
                 scheduler_name=pod.scheduler_name,
                 generation=pod.generation,
             )

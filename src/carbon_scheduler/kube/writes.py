@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
@@ -18,11 +18,15 @@ from carbon_scheduler.kube.convert import Converter
 from carbon_scheduler.units import LABEL_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from carbon_scheduler.core import decision, model
     from carbon_scheduler.core.model import PodUid
     from carbon_scheduler.kube.client import ApiClient
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_ANNOTATIONS_B = 262_144
 """TotalAnnotationSizeLimitB (apimachinery validation). The API server does not check it on a Binding, and a pod above it can
@@ -55,6 +59,7 @@ class Writer:
         self._client = client
         self._converter = converter or Converter()
         self._conditioned: dict[PodUid, None] = {}
+        self._refused: dict[PodUid, str] = {}
 
     async def bind(self, effect: decision.Bind) -> BindAnswer:
         """POSTs the Binding once. Whatever the body of a 2xx answer says (it is a Status without target): it is bound.
@@ -90,13 +95,16 @@ class Writer:
                 _log.warning("%s; asking on", problem)
             await self._client.clock.sleep(backoff.next_s())
 
-    async def condition(self, effect: decision.Unschedulable) -> bool:
+    async def condition(self, effect: decision.Unschedulable, still_wanted: Callable[[], bool] = lambda: True) -> bool:
         """Writes PodScheduled=False when the effect asks for it. Returns whether the API server has it.
 
-        Retried on 409, 429, 5xx and without an answer, four times in all; the next attempt at the pod writes it again.
+        Retried on 409, 429, 5xx and without an answer, four times in all and while it is `still_wanted`; the next attempt at
+        the pod writes it again. What the API server has refused for good is not written again.
         """
         if not effect.patch:
             return True
+        if self._refused.get(effect.uid) == effect.message:
+            return False
         path = f"{_pod(effect.namespace, effect.name)}/status"
         body = self._condition(effect)
         backoff = Backoff(self._client.chance, base_s=0.1, cap_s=2.0)
@@ -104,16 +112,19 @@ class Writer:
             try:
                 await self._client.request("PATCH", path, body=body, content_type=STRATEGIC_MERGE)
             except ClusterError as error:
-                if isinstance(error, ApiStatusError) and error.code != 409 and error.code < 500:
+                if isinstance(error, ApiStatusError) and error.code not in (409, 429) and error.code < 500:
                     if error.code != 404:  # gone meanwhile is no problem
                         _log.warning("%s", error)
+                        _remember(self._refused, effect.uid, effect.message)
                     return False
                 if attempt == CONDITION_TRIES:
                     _log.warning("%s; given up after %d tries", error, attempt)
                     return False
                 await self._client.clock.sleep(backoff.next_s())
+                if not still_wanted():
+                    return False
             else:
-                self._remember(effect.uid)
+                _remember(self._conditioned, effect.uid, None)
                 return True
         return False
 
@@ -132,10 +143,11 @@ class Writer:
         # The uid makes this patch fail on another pod of the same name.
         return msgspec.json.encode({"metadata": {"uid": effect.uid}, "status": {"conditions": [condition]}})
 
-    def _remember(self, uid: PodUid) -> None:
-        if len(self._conditioned) >= REMEMBERED:
-            del self._conditioned[next(iter(self._conditioned))]
-        self._conditioned[uid] = None
+
+def _remember(memory: dict[PodUid, T], uid: PodUid, what: T) -> None:
+    if len(memory) >= REMEMBERED:
+        del memory[next(iter(memory))]
+    memory[uid] = what
 
 
 def binding(effect: decision.Bind) -> bytes:

@@ -1,6 +1,7 @@
 """Carries effects out: Bindings by workers of their own, reads and conditions by others, events in the background.
 
-What comes of a Binding goes back as an event. Nothing here waits for anything else, and nothing decides.
+What comes of a Binding goes back as an event. Nothing here waits for anything else but a Binding for a condition of the same
+pod, and nothing decides.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from carbon_scheduler.core import events
+from carbon_scheduler.live.conditions import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -41,6 +43,7 @@ class Hands:
         concurrency: int,
     ) -> None:
         self._writer = writer
+        self._conditions = Conditions(writer)
         self._recorder = recorder
         self._narrator = narrator
         self._metrics = metrics
@@ -70,8 +73,8 @@ class Hands:
 
     def unschedulable(self, effect: Unschedulable) -> None:
         self._recorder.failed_scheduling(effect)
-        if effect.patch:
-            self._chores.put_nowait(self._condition(effect))
+        if effect.patch and self._conditions.want(effect):
+            self._chores.put_nowait(self._conditions.write(effect.uid))
 
     def warn(self, effect: PodWarning) -> None:
         self._recorder.warning(effect)
@@ -102,6 +105,7 @@ class Hands:
                 self._binds.task_done()
 
     async def _bind(self, effect: Bind, decided_s: float) -> None:
+        await self._conditions.make_way(effect.uid)
         answer = await self._writer.bind(effect)
         at = self._clock.monotonic()
         self._metrics.bind(answer.outcome)
@@ -131,6 +135,3 @@ class Hands:
     async def _read(self, effect: ReadPod) -> None:
         pod = await self._writer.read_pod(effect.namespace, effect.name, effect.uid)
         self._answer(events.PodRead(self._clock.monotonic(), self._clock.wall(), effect.uid, effect.seq, pod))
-
-    async def _condition(self, effect: Unschedulable) -> None:
-        await self._writer.condition(effect)

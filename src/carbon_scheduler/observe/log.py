@@ -203,8 +203,9 @@ class Narrator:
         self._say(logging.WARNING, text, _decision_fields(bind) if self._sink.json else _NONE)
 
     def unschedulable(self, pod: Unschedulable) -> None:
-        """Said when it is news (the condition changes); a repeated attempt with the same result only at level debug."""
-        level = logging.ERROR if pod.reason == "SchedulerError" else logging.INFO if pod.patch else logging.DEBUG
+        """Said when it is news; a repeated attempt with the same result only at level debug."""
+        error = pod.reason == "SchedulerError"
+        level = logging.DEBUG if not pod.news else logging.ERROR if error else logging.INFO
         if self._level <= level:
             message = printable(self._sink.redact(pod.message), 1024)
             fields = {"namespace": pod.namespace, "pod": pod.name, "uid": pod.uid, "reason": pod.reason}
