@@ -154,14 +154,16 @@ async def test_an_api_server_that_is_down_for_20_s_delays_pods_and_loses_none(
         )
         await watch.until(400, within_s=60)
         cluster.plane.stop_api_server(kill=True)
+        spent_s = steady.cpu_s
         await asyncio.sleep(20)
         bound = watch.bound
+        assert steady.cpu_s - spent_s < 3, "it is busy while there is nobody to talk to"
         cluster.plane.start_api_server()  # not in a thread: it would end with it
         await watch.until(2 * each, within_s=60)
         assert 400 <= bound < 2 * each  # it was in the middle
         assert steady.exits == []
         assert len(elected.exits) >= 1
-        assert set(elected.exits) == {3}
+        assert set(elected.exits) <= {3, FENCED}
         assert "lease" in elected.text
         for process in (steady, elected):
             await process.ready()
@@ -219,28 +221,31 @@ async def test_a_leader_that_was_stopped_for_30_s_writes_nothing_more_and_exits(
     assert max(datetime.fromisoformat(made[name]["at"]) for name in bound_by["first"]) < expired
 
 
-async def test_told_to_stop_it_gives_the_lease_up_and_the_next_one_leads_at_once(
+@pytest.mark.slow
+async def test_told_to_stop_in_the_middle_it_ends_what_it_began_and_the_next_one_leads_at_once(
     cluster: Cluster, audit: AuditLog, start_scheduler: Callable[..., SchedulerProcess]
 ) -> None:
-    await cluster.create(full_nodes(PODS_A_NODE))
+    await cluster.create(full_nodes(1000))
     async with PodWatch(cluster) as watch:
         first = start_scheduler(cluster.plane.kubeconfig, "--leader-elect", name="first")
-        await cluster.create(pods_of(5))
-        await watch.until(5, within_s=30)
+        await eventually(lambda: _held_by_another(cluster, ""), "the first leads")
         second = start_scheduler(cluster.plane.kubeconfig, "--leader-elect", name="second")
         await second.ready()
         await second.said("Waiting for the lease")
         holder = (await _lease(cluster))["holderIdentity"]
+        filling = asyncio.create_task(cluster.create(pods_of(1000)))
+        await watch.until(300, within_s=60)
         assert await first.terminate() == 0, first.last_words
         # Not after the 15 s of the lease: the retry period, with its jitter, is at most 4.4 s.
         await eventually(lambda: _held_by_another(cluster, holder), "the second leads", within_s=10)
-        await cluster.create(make_pod(f"later-{i}") for i in range(5))
-        await watch.until(10, within_s=10)
-        await check_all_bound_once(cluster, watch, audit, 10)
+        await filling
+        await watch.until(1000, within_s=60)
+        await check_all_bound_once(cluster, watch, audit, 1000)
         await eventually(lambda: _says_it_leads(second), "its metric says that it leads", within_s=5)
+        assert (await second.metrics())['carbon_scheduler_binds_total{result="bound"}'] > 100  # it was in the middle
         assert await second.terminate() == 0
     assert not (await _lease(cluster))["holderIdentity"]
-    # Told to stop it has written its events, too.
+    # Told to stop, each has written the events of all that it bound.
     assert await scheduled_events(cluster, watch) == Counter(dict.fromkeys(watch.of, 1))
 
 
