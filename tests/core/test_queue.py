@@ -66,6 +66,62 @@ def test_a_pod_woken_within_its_backoff_goes_early_only_when_nothing_else_is_act
     assert q.pop(0.1) == A
 
 
+def fails(q: Queue, uid: PodUid, at: float) -> None:
+    assert q.pop(at) == uid
+    q.park(uid, at, ("x",))
+
+
+def test_among_equals_goes_first_who_failed_longest_ago_or_came_earliest() -> None:
+    """Timestamp of queuesort/priority_sort.go: waking up does not send a pod behind those that came meanwhile."""
+    q = queue()
+    q.add(A, 0, 0.0)
+    fails(q, A, 0.0)
+    q.add(B, 0, 100.0)
+    q.wake(200.0, always)
+    assert [q.pop(200.0), q.pop(200.0)] == [A, B]
+
+
+def test_within_one_second_of_backoff_the_higher_priority_goes_first() -> None:
+    """lessBackoffCompletedWithPriority: else the room that appears goes to the pod that failed 0.2 s sooner."""
+    q = queue()
+    q.add(A, 0, 0.1)
+    fails(q, A, 0.1)
+    q.add(B, 9, 0.3)
+    fails(q, B, 0.3)
+    q.wake(0.5, always)
+    assert (q.place(A), q.place(B)) == ("backoff", "backoff")
+    assert [q.pop(0.5), q.pop(0.5)] == [B, A]
+
+
+def test_errors_do_not_lengthen_the_backoff_of_a_pod_that_does_not_fit() -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    for at in (20.0, 40.0, 60.0):
+        assert q.pop(at) == A
+        q.retry(A, at)
+    fails(q, A, 80.0)
+    q.wake(81.0, always)
+    assert q.place(A) == "active"
+
+
+def test_a_pod_that_went_away_does_not_hide_the_next_one() -> None:
+    q = queue()
+    q.add(A, 5, 0.0)
+    q.add(B, 0, 0.0)
+    q.drop(A)
+    assert q.next_at() == float("-inf")
+    assert q.pop(0.0) == B
+
+
+def test_what_may_be_popped_early_is_due() -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    fails(q, A, 0.0)
+    assert q.next_at() == 300.0
+    q.wake(0.5, always)
+    assert (q.place(A), q.next_at()) == ("backoff", float("-inf"))
+
+
 def test_an_error_is_never_popped_early() -> None:
     q = queue()
     q.add(A, 0, 0.0)

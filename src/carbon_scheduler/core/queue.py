@@ -1,47 +1,52 @@
 """Which pod is next: active, backing off, parked until something changes, or being bound.
 
-Semantics of kube-scheduler v1.36.3 backend/queue: higher priority first, then the earlier one; backoff of 1 s doubling to
-10 s from the failed attempt; an idle scheduler takes a pod out of backoff early, unless an error put it there; what sat
-parked for five minutes is tried again. Time is an argument. A pod is in exactly one place.
+Semantics of kube-scheduler v1.36.3 backend/queue: higher priority first, then who waits longest since being added or failing
+last; backoff of 1 s doubling to 10 s from the failed attempt, by the count of consecutive errors or else of failures to fit; an
+idle scheduler takes a pod out of backoff early, unless an error put it there; what sat parked for five minutes is tried again.
+Time is an argument. A pod is in exactly one place.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from typing import TYPE_CHECKING, Final, Literal
+
+from carbon_scheduler.core.model import PodUid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from carbon_scheduler.core.model import PodUid
-
 Place = Literal["active", "backoff", "unschedulable", "binding"]
+_Item = tuple[float, int, float, int, PodUid]
+"""Of a heap: the time from which, minus the priority, waiting since, the entry's order, its uid."""
 
 FLUSH_EVERY_S: Final = 30.0
 """How often upstream looks for pods that sat parked too long."""
 
 
 class _Entry:
+    """`since` is when it was added or failed last. `order` is that of its one item in a heap that is not stale."""
+
     __slots__ = (
-        "at",
         "attempts",
         "errors",
-        "failed_at",
         "first_at",
+        "misfits",
         "order",
         "place",
         "priority",
         "rejecting",
         "said",
+        "since",
         "uid",
     )
 
     def __init__(self, uid: PodUid, priority: int, at: float) -> None:
         self.uid = uid
         self.priority = priority
-        self.first_at = self.at = at
-        self.attempts = self.errors = 0
-        self.failed_at = at
+        self.first_at = self.since = at
+        self.attempts = self.misfits = self.errors = 0
         self.place: Place = "active"
         self.rejecting: tuple[str, ...] = ()
         self.said = ""
@@ -56,8 +61,9 @@ class Queue:
         self._max_s = max_backoff_s
         self._flush_after_s = flush_after_s
         self._entries: dict[PodUid, _Entry] = {}
-        self._active: list[tuple[int, float, int, PodUid]] = []
-        self._backoff: list[tuple[float, int, PodUid]] = []
+        self._active: list[_Item] = []
+        self._backoff: list[_Item] = []
+        self._after_error: list[_Item] = []
         self._parked: dict[PodUid, None] = {}
         self._count = 0
         self._flushed_at = float("-inf")
@@ -87,17 +93,17 @@ class Queue:
     def add(self, uid: PodUid, priority: int, at: float) -> None:
         """A new pending pod: active at once."""
         entry = self._entries[uid] = _Entry(uid, priority, at)
-        self._activate(entry, at)
+        self._activate(entry)
 
     def drop(self, uid: PodUid) -> None:
         """The pod is bound, gone, or not ours any more."""
         self._entries.pop(uid, None)
         self._parked.pop(uid, None)
-        if len(self._active) + len(self._backoff) > 2 * len(self._entries) + 1024:  # a standby pops nothing for months
-            self._active = [item for item in self._active if item[3] in self._entries]
-            self._backoff = [item for item in self._backoff if item[2] in self._entries]
-            heapq.heapify(self._active)
-            heapq.heapify(self._backoff)
+        heaps = (self._active, self._backoff, self._after_error)
+        if sum(map(len, heaps)) > 2 * len(self._entries) + 1024:  # a standby pops nothing for months
+            for heap in heaps:
+                heap[:] = [item for item in heap if self._entry(item)]
+                heapq.heapify(heap)
 
     def touch(self, uid: PodUid, at: float) -> None:
         """The pod itself changed in a way that may matter: if it was parked, it is tried again."""
@@ -110,27 +116,27 @@ class Queue:
     def pop(self, at: float) -> PodUid | None:
         """The next pod to try, or None. It is then `binding` until `park`, `retry` or `drop`. Cost: O(log pods)."""
         self._flush(at)
-        while self._backoff and self._backoff[0][0] <= at:
-            self._from_backoff(at)
-        while True:
-            while self._active:
-                _, _, order, uid = heapq.heappop(self._active)
-                entry = self._entries.get(uid)
-                if entry is not None and entry.place == "active" and entry.order == order:
-                    entry.place = "binding"
-                    entry.attempts += 1
-                    return uid
-            if not self._early(at):
-                return None
+        for heap in (self._backoff, self._after_error):
+            while (entry := self._first(heap)) and heap[0][0] <= at:
+                heapq.heappop(heap)
+                self._activate(entry)
+        # When nothing is active, the pod whose backoff ends first may go now, unless an error put it there (1.36).
+        for heap in (self._active, self._backoff):
+            if entry := self._first(heap):
+                heapq.heappop(heap)
+                entry.place = "binding"
+                entry.attempts += 1
+                return entry.uid
+        return None
 
     def next_at(self) -> float | None:
-        """When `pop` may have something that it has not now, without any event. None: never."""
-        if any(self._entries[uid].place == "active" for *_, uid in self._active[:1] if uid in self._entries):
+        """When `pop` may have something, without any event; -inf: now. None: never."""
+        if self._first(self._active) or self._first(self._backoff):
             return float("-inf")
-        times = [self._backoff[0][0]] if self._backoff else []
+        times = [self._after_error[0][0]] if self._first(self._after_error) else []
         if self._parked:
             oldest = self._entries[next(iter(self._parked))]
-            times.append(max(oldest.at + self._flush_after_s, self._flushed_at + FLUSH_EVERY_S))
+            times.append(max(oldest.since + self._flush_after_s, self._flushed_at + FLUSH_EVERY_S))
         return min(times, default=None)
 
     # -- after an attempt ----------------------------------------------------------------------------------------
@@ -139,7 +145,8 @@ class Queue:
         """No node fits: wait for a change that one of the rejecting plugins cares about."""
         entry = self._entries[uid]
         entry.errors = 0
-        entry.failed_at = entry.at = at
+        entry.misfits += 1
+        entry.since = at
         entry.rejecting = rejecting
         entry.place = "unschedulable"
         self._parked[uid] = None
@@ -148,8 +155,8 @@ class Queue:
         """The attempt ended in an error: again after a backoff that grows with consecutive errors."""
         entry = self._entries[uid]
         entry.errors += 1
-        entry.failed_at = at
-        self._back_off(entry, at)
+        entry.since = at
+        self._push(self._after_error, "backoff", entry, self._backoff_until(entry))
 
     def wake(self, at: float, woken_by: Callable[[PodUid, tuple[str, ...]], bool]) -> int:
         """Moves the parked pods that a change may help; returns how many. Cost: one call a parked pod."""
@@ -167,54 +174,43 @@ class Queue:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _backoff_s(self, entry: _Entry) -> float:
-        tries = entry.errors or entry.attempts
-        return 0.0 if not tries else min(self._initial_s * 2.0 ** min(tries - 1, 60), self._max_s)
+    def _backoff_until(self, entry: _Entry) -> float:
+        tries = entry.errors or entry.misfits  # at least 1: it has failed
+        return entry.since + min(self._initial_s * 2.0 ** min(tries - 1, 60), self._max_s)
 
     def _wake(self, entry: _Entry, at: float) -> None:
         self._parked.pop(entry.uid, None)
-        if at >= entry.failed_at + self._backoff_s(entry):
-            self._activate(entry, at)
+        until = self._backoff_until(entry)
+        if at >= until:
+            self._activate(entry)
         else:
-            self._back_off(entry, at)
+            # In windows of one second the higher priority goes first: room that appears is not for who failed 0.1 s sooner.
+            self._push(self._backoff, "backoff", entry, math.floor(until))
 
-    def _activate(self, entry: _Entry, at: float) -> None:
-        entry.place = "active"
-        entry.at = at
+    def _activate(self, entry: _Entry) -> None:
+        self._push(self._active, "active", entry, 0.0)
+
+    def _push(self, heap: list[_Item], place: Place, entry: _Entry, first: float) -> None:
+        entry.place = place
         entry.order = self._count = self._count + 1
-        heapq.heappush(self._active, (-entry.priority, at, entry.order, entry.uid))
+        heapq.heappush(heap, (first, -entry.priority, entry.since, entry.order, entry.uid))
 
-    def _back_off(self, entry: _Entry, at: float) -> None:
-        entry.place = "backoff"
-        entry.at = at
-        entry.order = self._count = self._count + 1
-        heapq.heappush(self._backoff, (entry.failed_at + self._backoff_s(entry), entry.order, entry.uid))
+    def _entry(self, item: _Item) -> _Entry | None:
+        """Whose item this is; None for one that is stale."""
+        entry = self._entries.get(item[4])
+        return entry if entry is not None and entry.order == item[3] else None
 
-    def _from_backoff(self, at: float) -> bool:
-        _, order, uid = heapq.heappop(self._backoff)
-        entry = self._entries.get(uid)
-        if entry is None or entry.place != "backoff" or entry.order != order:
-            return False
-        self._activate(entry, at)
-        return True
-
-    def _early(self, at: float) -> bool:
-        """Nothing is active: the pod whose backoff ends first may go now, unless an error put it there (1.36)."""
-        waiting: list[tuple[float, int, PodUid]] = []
-        found = False
-        while self._backoff and not found:
-            entry = self._entries.get(self._backoff[0][2])
-            if entry is not None and entry.errors and entry.place == "backoff" and entry.order == self._backoff[0][1]:
-                waiting.append(heapq.heappop(self._backoff))
-            else:
-                found = self._from_backoff(at)
-        for item in waiting:
-            heapq.heappush(self._backoff, item)
-        return found
+    def _first(self, heap: list[_Item]) -> _Entry | None:
+        """Whose turn it is in a heap. Drops stale items on the way."""
+        while heap:
+            if entry := self._entry(heap[0]):
+                return entry
+            heapq.heappop(heap)
+        return None
 
     def _flush(self, at: float) -> None:
         if at < self._flushed_at + FLUSH_EVERY_S:
             return
         self._flushed_at = at
-        for uid in [u for u in self._parked if at - self._entries[u].at > self._flush_after_s]:
+        for uid in [u for u in self._parked if at - self._entries[u].since > self._flush_after_s]:
             self._wake(self._entries[uid], at)
