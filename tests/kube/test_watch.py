@@ -310,6 +310,24 @@ async def test_made_again_under_its_name_while_deaf_ends_first_then_begins() -> 
     await stop(task)
 
 
+@pytest.mark.parametrize("end", ["gone", "error", "garbage"])
+async def test_while_it_lists_again_it_has_a_problem_until_the_last_page(end: str) -> None:
+    """What was missed is known only then: who decides before gives away room that others have taken."""
+    server = Server(faults=[(0, end)])
+    server.put("kept")
+    server.on_list = [{"do": "put", "args": [name]} for name in ("a", "b", "c")]
+    reflector, sink, _ = make(server, page_size=1)
+    problems: list[str] = []
+    reflector._sink = lambda changes: (problems.append(reflector.problem), sink(changes))  # type: ignore[func-returns-value]
+    task = await until_idle(server, reflector)
+    first, *again = problems
+    assert first == ""
+    assert len(again) == 3
+    assert all(again)
+    assert reflector.problem == ""
+    await stop(task)
+
+
 async def test_a_list_without_changes_tells_nothing() -> None:
     server = Server(faults=[(0, "gone"), (0, "gone")])
     server.put("a")

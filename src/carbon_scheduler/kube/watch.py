@@ -86,7 +86,7 @@ class Reflector(Generic[W, T]):
 
     `synced` is set after the first complete list. For readiness and metrics: `relists` (lists after the first), `resumes`
     (streams taken up again), `events`, `unreadable` (objects without even a readable name), `last_heard_s` (monotonic
-    time of the last sign of life), `problem` (why nothing is heard, "" when all is well).
+    time of the last sign of life), `problem` (why what the sink knows is out of date, "" when all is well).
     """
 
     def __init__(
@@ -129,6 +129,7 @@ class Reflector(Generic[W, T]):
                 await self._watch_until_stale()
             except _Stale as stale:
                 _log.info("%s: listing again: %s", self.resource.kind, stale)
+                self.problem = f"listing again: {stale}"
                 if not self._progress:
                     await self._client.clock.sleep(self._backoff.next_s())
             self.relists += 1
@@ -198,6 +199,7 @@ class Reflector(Generic[W, T]):
                 break
         if gone := [self._forget(uid) for uid in list(self._known) if uid not in seen]:
             self._sink(list(gone))
+        self._all_is_well()  # not before the last page: until then who knows what was missed
         self._progress = False
         self.synced.set()
 
@@ -256,6 +258,7 @@ class Reflector(Generic[W, T]):
         }
         async with self._client.stream(self.resource.path, params) as pieces:
             self._heard()
+            self._all_is_well()
             async for lines in pieces:
                 self._heard()
                 self._apply(lines)
@@ -310,6 +313,8 @@ class Reflector(Generic[W, T]):
 
     def _heard(self) -> None:
         self.last_heard_s = self._client.clock.monotonic()
+
+    def _all_is_well(self) -> None:
         self.problem = ""
         if self._warned:
             _log.info("%s: heard again", self.resource.kind)
