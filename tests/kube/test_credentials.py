@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from datetime import UTC, datetime
@@ -188,6 +189,20 @@ async def test_a_plugin_that_fails_is_told_without_its_answer(case: str, tmp_pat
     assert str(caught.value).startswith("credential plugin ")
     assert "SECRET" not in str(caught.value)
     assert caught.value.__cause__ is None or "SECRET" not in str(caught.value.__cause__)
+
+
+async def test_plugins_that_write_too_much_never_hold_up_the_one_who_asked(tmp_path: Path) -> None:
+    """Waiting for a killed process waits for its pipe, which nobody reads when the buffer was full: many at once meet that."""
+
+    async def one(number: int) -> None:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        made, _ = plugin(folder, "print('SECRET' * 1000000)")
+        with pytest.raises(ApiUnreachable, match="wrote more than"):
+            await made.token()
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(one(number) for number in range(24)))
 
 
 async def test_a_plugin_of_a_kubeconfig_is_found_beside_it(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ TOKEN_FILE_TTL_S = 60.0
 """client-go re-reads a token file each minute (transport/token_source.go)."""
 EXEC_TIMEOUT_S = 60.0
 EXEC_SKEW_S = 10.0
+REAP_S = 5.0
+"""How long a plugin that was killed may take to be gone."""
 MAX_TOKEN_B = 64 * 1024
 MAX_EXEC_OUTPUT_B = 1024 * 1024
 EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
@@ -240,7 +242,7 @@ class ExecPlugin:
                 # Its own session: children that it left behind hold our pipe open and end with it.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+                await _reap(process)
         if code != 0:
             raise self._failed(f"it ended with code {code}; its own message is above")
         return output
@@ -261,3 +263,13 @@ class ExecPlugin:
             f"credential plugin {self._argv[0]}: {why}; run it by hand or log in again with your provider's tool",
             sent=False,
         )
+
+
+async def _reap(process: asyncio.subprocess.Process) -> None:
+    """After the kill. `wait` ends only with the pipe, and a pipe whose reader was full is not read to its end by itself."""
+    assert process.stdout is not None
+    with contextlib.suppress(TimeoutError):  # a child in a session of its own may hold the pipe open
+        async with asyncio.timeout(REAP_S):
+            while await process.stdout.read(65536):
+                pass
+            await process.wait()
