@@ -409,6 +409,65 @@ def test_a_lost_answer_is_settled_by_reading_and_the_same_binding_is_sent_again(
     assert of(story, Bind) == [bind]
 
 
+def loses(story: Story, bind: Bind, pod: Pod, why: str = "") -> list[Any]:
+    """The Binding's answer is lost, and the read shows the pod unbound; what comes next."""
+    whom = (pod.uid, bind.node, bind.decision.seq)
+    story.apply(Unknown(*story.now, *whom, why))
+    assert [type(effect) for effect in story.decide()] == [ReadPod]
+    story.apply(PodRead(*story.now, pod.uid, bind.decision.seq, pod))
+    return story.decide()
+
+
+def test_a_binding_whose_answers_are_lost_each_time_is_sent_after_growing_waits_and_the_pod_says_why() -> None:
+    """A webhook that is down makes the API server answer each with 500, as fast as it is asked."""
+    story, pod, bind = one_in_flight()
+    assert loses(story, bind, pod) == [bind], "at once after the first"
+    for wait_s in (1, 2, 4, 8, 10, 10):
+        (said,) = loses(story, bind, pod, "failed calling webhook")
+        assert (said.reason, said.message) == ("SchedulerError", "binding was not answered: failed calling webhook")
+        assert story.scheduler.next_at() == story.at + wait_s
+        story.wait(wait_s - 0.01)
+        assert story.decide() == []
+        story.wait(0.01)
+        assert story.decide() == [bind]
+    assert room_is_taken(story)
+
+
+def test_a_pod_that_stopped_fitting_while_its_binding_waited_is_decided_anew() -> None:
+    story, pod, bind = one_in_flight()
+    loses(story, bind, pod)
+    loses(story, bind, pod)
+    story.apply(NodeGone(*story.now, NodeName("clean"))).wait(1)
+    (said,) = [effect for effect in story.decide() if isinstance(effect, Unschedulable)]
+    assert said.message == "binding rejected: its answer was lost, and the pod does not fit on clean any more"
+    story.wait(1)
+    story.decide()
+    assert binds(story) == {"web": "dirty"}
+
+
+@pytest.mark.parametrize("code", [0, 429])
+def test_a_repeated_binding_that_never_arrived_says_nothing_about_the_lost_one(code: int) -> None:
+    story, pod, bind = one_in_flight()
+    assert loses(story, bind, pod) == [bind]
+    story.apply(Refused(*story.now, pod.uid, bind.node, bind.decision.seq, code, "connection refused"))
+    assert [type(effect) for effect in story.decide()] == [ReadPod]
+    assert room_is_taken(story)
+    story.apply(PodRead(*story.now, pod.uid, bind.decision.seq, pod)).wait(1)
+    said, again = story.decide()
+    assert said.message == "binding was not answered: connection refused"
+    assert again == bind
+
+
+def test_a_repeated_binding_that_is_refused_is_settled_by_reading() -> None:
+    story, pod, bind = one_in_flight()
+    assert loses(story, bind, pod) == [bind]
+    story.apply(Refused(*story.now, pod.uid, bind.node, bind.decision.seq, 403, "forbidden"))
+    assert [type(effect) for effect in story.decide()] == [ReadPod]
+    story.apply(PodRead(*story.now, pod.uid, bind.decision.seq, pod))
+    (said,) = story.decide()
+    assert said.reason == "SchedulerError"
+
+
 def test_a_lost_answer_to_a_node_that_is_gone_means_another_node() -> None:
     story, pod, bind = one_in_flight()
     story.apply(Unknown(*story.now, pod.uid, bind.node, bind.decision.seq), NodeGone(*story.now, NodeName("clean")))

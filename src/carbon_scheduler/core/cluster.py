@@ -118,7 +118,7 @@ class Cluster:
         return (self.pods[uid] for uid in self._on.get(name, ()))
 
     def _charge(self, pod: Pod, node: NodeName) -> None:
-        requests = pod.charge or pod.spec.requests
+        requests = pod.takes
         now = (node, requests, pod.spec.host_ports)
         was = self._charged.get(pod.uid)
         if was == now:

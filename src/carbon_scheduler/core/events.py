@@ -85,6 +85,7 @@ class Unknown(_Event, frozen=True):
     uid: PodUid
     node: NodeName
     seq: int
+    message: str = ""
 
 
 class PodRead(_Event, frozen=True):

@@ -80,6 +80,15 @@ class Requests(Struct, frozen=True):
     scoring_cpu_m: int = 0
     scoring_memory_b: int = 0
 
+    def exceeds(self, other: Requests) -> bool:
+        """Whether this is more than the other in any resource. The scoring amounts do not count."""
+        mine = (self.cpu_m, self.memory_b, self.ephemeral_storage_b)
+        theirs = (other.cpu_m, other.memory_b, other.ephemeral_storage_b)
+        scalars = dict(other.scalars)
+        return any(a > b for a, b in zip(mine, theirs, strict=True)) or any(
+            amount > scalars.get(name, 0) for name, amount in self.scalars
+        )
+
 
 class PodSpec(Struct, frozen=True):
     """The shape of a pod: every field that an enabled plugin reads. Pods of one shape share masks and scores.
@@ -130,6 +139,11 @@ class Pod(Struct, frozen=True):
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def takes(self) -> Requests:
+        """What it takes on its node now."""
+        return self.charge or self.spec.requests
 
 
 class Node(Struct, frozen=True):

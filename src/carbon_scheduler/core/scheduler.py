@@ -12,7 +12,8 @@ No I/O, no clock, no randomness, no logging: equal events give equal effects, by
     5. bind     ask the shell for the Binding; the answer comes back as an event
 
 An assumption ends by the watch's echo, a deletion, or a definite refusal. A Binding whose answer was lost is settled by
-reading the pod, and while that shows it unbound the same Binding is sent again: never another, for the first may still land.
+reading the pod, and while that shows it unbound the same Binding is sent again, with a growing backoff: never another, for
+the first may still land.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from carbon_scheduler.core.bindings import Bindings
 from carbon_scheduler.core.cluster import Cluster
 from carbon_scheduler.core.decision import (
     Bind,
@@ -58,23 +60,13 @@ from carbon_scheduler.core.queue import Queue
 from carbon_scheduler.units import LABEL_PREFIX
 
 if TYPE_CHECKING:
+    from carbon_scheduler.core.bindings import Binding
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, Namespace, Node, NodeName, Pod, PodUid
     from carbon_scheduler.core.settings import Policy, Settings
 
 _PLACEMENT = LABEL_PREFIX + "placement"
 _POLICIES: tuple[Policy, ...] = ("carbon-first", "weighted", "off")
-
-
-class _Binding:
-    """A Binding that was asked for and whose end is not known yet."""
-
-    __slots__ = ("effect", "lost", "reading")
-
-    def __init__(self, effect: Bind) -> None:
-        self.effect = effect
-        self.reading = False
-        self.lost = False
 
 
 class Scheduler:
@@ -88,7 +80,7 @@ class Scheduler:
         self._placer = Placer(settings.placement, self.cluster, self.carbon)
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
         self._namespaces: dict[str, Namespace] = {}
-        self._bindings: dict[PodUid, _Binding] = {}
+        self._bindings = Bindings(settings.initial_backoff_s, settings.max_backoff_s)
         self._gated: dict[PodUid, None] = {}
         self._outbox: list[Effect] = []
         self._grid_use = GridUse(self.carbon, settings.first_data_wait_s)
@@ -110,8 +102,8 @@ class Scheduler:
                 self._bound(uid, seq)
             case Refused():
                 self._refused(event)
-            case Unknown(uid=uid, seq=seq):
-                self._read(uid, seq, lost=True)
+            case Unknown(uid=uid, seq=seq, message=why):
+                self._lost(uid, seq, why)
             case PodRead(uid=uid, seq=seq, pod=answer):
                 self._pod_read(uid, seq, answer)
             case NodeChanged(node=node):
@@ -145,7 +137,7 @@ class Scheduler:
             self._settled(uid)
             if charged_to and charged_to != after.node_name:  # it was assumed elsewhere
                 self._wake(Change("pod-gone", pod=before))
-            elif before and _shrank(before, after):
+            elif before and before.takes.exceeds(after.takes):
                 self._wake(Change("pod-shrunk", pod=before))
             return
         if uid in self._bindings:
@@ -192,13 +184,13 @@ class Scheduler:
 
     def _left(self, uid: PodUid, before: Pod | None) -> None:
         """A pod finished or was deleted: whatever it took is free."""
-        binding = self._bindings.get(uid)
+        was_assumed = uid in self._bindings
         self._settled(uid)
-        if before is not None and (before.node_name or binding):
+        if before is not None and (before.node_name or was_assumed):
             self._wake(Change("pod-gone", pod=before))
 
     def _settled(self, uid: PodUid) -> None:
-        self._bindings.pop(uid, None)
+        self._bindings.end(uid)
         self._gated.pop(uid, None)
         self._queue.drop(uid)
 
@@ -228,53 +220,66 @@ class Scheduler:
 
     def _bound(self, uid: PodUid, seq: int) -> None:
         """The echo will end the assumption; until then the pod stays charged to its node."""
-        binding = self._bindings.get(uid)
-        if binding is not None and binding.effect.decision.seq == seq:
-            binding.reading = binding.lost = False
+        if binding := self._bindings.present(uid, seq):
+            self._bindings.accepted(binding)
 
     def _refused(self, event: Refused) -> None:
-        binding = self._bindings.get(event.uid)
-        if binding is None or binding.effect.decision.seq != event.seq:
+        binding = self._bindings.present(event.uid, event.seq)
+        if binding is None:
             return
-        if event.code in (404, 409):
-            self._read(event.uid, event.seq, lost=False)
+        if event.code in (0, 429) and binding.lost:  # this one never arrived, which says nothing about the lost one
+            binding.why = event.message
+            self._read(binding)
+        elif event.code in (404, 409) or binding.lost:
+            binding.lost = False
+            self._read(binding)
         else:
             self._give_up(event.uid, event.message)
 
-    def _read(self, uid: PodUid, seq: int, *, lost: bool) -> None:
-        binding = self._bindings.get(uid)
-        if binding is not None and binding.effect.decision.seq == seq and not binding.reading:
+    def _lost(self, uid: PodUid, seq: int, why: str) -> None:
+        binding = self._bindings.present(uid, seq)
+        if binding is not None and not binding.reading:
+            binding.lost, binding.why = True, why
+            self._read(binding)
+
+    def _read(self, binding: Binding) -> None:
+        if not binding.reading:
             binding.reading = True
-            binding.lost = lost
-            self._outbox.append(ReadPod(uid, binding.effect.namespace, binding.effect.name, seq))
+            bind = binding.effect
+            self._outbox.append(ReadPod(bind.uid, bind.namespace, bind.name, bind.decision.seq))
 
     def _pod_read(self, uid: PodUid, seq: int, answer: Pod | None) -> None:
         if answer is None or answer.uid != uid:
             self._pod_gone(uid)
             return
         self._pod(answer)
-        binding, pod = self._bindings.get(uid), self.cluster.pods.get(uid)
-        if binding is None or pod is None or binding.effect.decision.seq != seq or not binding.reading:
+        binding = self._bindings.present(uid, seq)
+        if binding is None or not binding.reading:
             return
         binding.reading = False
-        if binding.lost and self._ours(pod) and self._still_fits(pod, binding.effect.node):
-            self._outbox.append(binding.effect)
-        else:
+        if not binding.lost:
             self._give_up(uid, "the API server refused the binding, and the pod is not bound")
+        elif self._still_fits(binding):
+            if binding.sent > 1:
+                self._say(self.cluster.pods[uid], "SchedulerError", f"binding was not answered: {binding.why}")
+            self._bindings.repeat(binding, self._at)
 
-    def _still_fits(self, pod: Pod, node: NodeName) -> bool:
-        """Whether the assumed pod could be assumed on its node again, as things are now."""
-        slot = self.cluster.snap.slot_of.get(node)
-        if slot is None:
-            return False
-        self.cluster.forget(pod.uid)
-        fits = bool(self._framework.judge(pod).feasible[slot])
-        self.cluster.assume(pod.uid, node)
-        return fits
+    def _still_fits(self, binding: Binding) -> bool:
+        """Whether the assumed pod could be assumed on its node again, as things are now; if not, it is given up."""
+        uid, node = binding.effect.uid, binding.effect.node
+        pod, slot = self.cluster.pods[uid], self.cluster.snap.slot_of.get(node)
+        if slot is not None and self._ours(pod):
+            self.cluster.forget(uid)
+            fits = bool(self._framework.judge(pod).feasible[slot])
+            self.cluster.assume(uid, node)
+            if fits:
+                return True
+        self._give_up(uid, f"its answer was lost, and the pod does not fit on {node} any more")
+        return False
 
     def _give_up(self, uid: PodUid, why: str) -> None:
         """The Binding was certainly not carried out: the room is free again, the pod is tried again after a backoff."""
-        del self._bindings[uid]
+        self._bindings.end(uid)
         self.cluster.forget(uid)
         pod = self.cluster.pods[uid]
         if self._ours(pod):
@@ -290,6 +295,7 @@ class Scheduler:
         """Effects that are due, and those of up to `limit` attempts. Cost: O(nodes) vector operations an attempt."""
         self._wall += max(at - self._at, 0.0)
         self._at = max(at, self._at)
+        self._outbox += [binding.effect for binding in self._bindings.due(self._at) if self._still_fits(binding)]
         if self._ready():
             for _ in range(limit):
                 uid = self._queue.pop(self._at)
@@ -309,7 +315,9 @@ class Scheduler:
         if not self._synced:
             return None
         due, waits = self._queue.next_at(), self._grid_use.waits_until(self._at)
-        return due if due is None or waits is None else max(due, waits)
+        if due is not None and waits is not None:
+            due = max(due, waits)
+        return min((when for when in (due, self._bindings.next_at()) if when is not None), default=None)
 
     @property
     def grid_zones_in_use(self) -> tuple[GridZone, ...]:
@@ -353,7 +361,7 @@ class Scheduler:
             waited_s=self._at - self._queue.first_at(uid),
             scheduler_name=pod.scheduler_name,
         )
-        self._bindings[uid] = _Binding(effect)
+        self._bindings.ask(effect)
         self._outbox.append(effect)
 
     def _policy(self, pod: Pod) -> Policy:
@@ -390,13 +398,3 @@ class Scheduler:
                 generation=pod.generation,
             )
         )
-
-
-def _shrank(before: Pod, after: Pod) -> bool:
-    """Whether an in-place resize freed something."""
-    old, new = before.charge or before.spec.requests, after.charge or after.spec.requests
-    if old == new:
-        return False
-    fixed = ((old.cpu_m, new.cpu_m), (old.memory_b, new.memory_b), (old.ephemeral_storage_b, new.ephemeral_storage_b))
-    scalars = dict(new.scalars)
-    return any(a > b for a, b in fixed) or any(amount > scalars.get(name, 0) for name, amount in old.scalars)

@@ -49,7 +49,7 @@ class BindAnswer:
             return Bound(at, wall, effect.uid, effect.node, effect.decision.seq)
         if self.outcome == "refused":
             return Refused(at, wall, effect.uid, effect.node, effect.decision.seq, self.code, self.message)
-        return Unknown(at, wall, effect.uid, effect.node, effect.decision.seq)
+        return Unknown(at, wall, effect.uid, effect.node, effect.decision.seq, self.message)
 
 
 class Writer:
