@@ -124,14 +124,15 @@ async def test_killed_in_the_middle_of_2000_pods_it_binds_the_rest_after_its_res
         await check_all_bound_once(cluster, watch, audit, 2000, unrecorded=BINDINGS_AT_ONCE)
         assert watch.gaps == 0
         # The new one has bound a good part: it was killed in the middle. What it finds bound it leaves alone.
-        binds = await process.metrics()
-        assert 100 < binds['carbon_scheduler_binds_total{result="bound"}'] <= 1400
-        assert binds.get('carbon_scheduler_binds_total{result="refused"}', 0) == 0
+        metrics = await process.metrics()
+        bound = metrics['carbon_scheduler_binds_total{result="bound"}']
+        assert 100 < bound <= 1400
+        assert metrics.get('carbon_scheduler_binds_total{result="refused"}', 0) == 0
         assert await process.terminate() == 0
     # Events are best effort: those that waited when it was killed are lost, none is written twice.
     events = await scheduled_events(cluster, watch)
     assert set(events.values()) == {1}
-    assert len(events) > 1000
+    assert len(events) >= bound
 
 
 @pytest.mark.slow
