@@ -65,6 +65,11 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "a number out of range": ("serve: {port: 70000}", {}, "serve.port"),
     "no number": ("", {"CARBON_SCHEDULER_SERVE_PORT": "http"}, "carbon_scheduler_serve_port"),
     "Norway, read as false by YAML 1.1": ("carbon: {default_zone: NO}", {}, "carbon.default_zone"),
+    "a lease of half seconds": (
+        "leader_election: {lease_duration_s: 15.9, renew_deadline_s: 15.5}",
+        {},
+        "the lease would say 15",
+    ),
     "a lease shorter than its renewal": ("leader_election: {lease_duration_s: 5}", {}, "two schedulers could lead"),
     "a first backoff above the last": ("backoff: {initial_s: 20}", {}, "initial <= max"),
     "a list": ("- a", {}, "expected keys"),

@@ -95,7 +95,7 @@ class LeaderElectionConfig(_Section, frozen=True):
     namespace: str = ""
     """"" is the namespace this runs in, `kube-system` outside a cluster."""
     lease_duration_s: Seconds = 15.0
-    """How long others wait after the last renewal before they take over."""
+    """How long others wait after the last renewal before they take over. In whole seconds: a Lease has no others."""
     renew_deadline_s: Seconds = 10.0
     """A leader that could not renew for so long ends. Less than `lease_duration_s`."""
     retry_period_s: Seconds = 2.0
@@ -232,6 +232,11 @@ def _consistent(config: Config) -> Config:
             f"leader_election: got retry_period_s {lease.retry_period_s:g}, renew_deadline_s {lease.renew_deadline_s:g}, "
             f"lease_duration_s {lease.lease_duration_s:g}; expected 1.2 x retry period < renew deadline < lease duration, "
             "as the defaults 2, 10, 15: else two schedulers could lead at once"
+        )
+    if lease.lease_duration_s % 1:
+        raise ConfigError(
+            f"leader_election: got lease_duration_s {lease.lease_duration_s:g}, expected whole seconds: the Lease would say "
+            f"{int(lease.lease_duration_s)}, and others would take over before our time is up"
         )
     if config.backoff.initial_s > config.backoff.max_s:
         raise ConfigError(
