@@ -127,16 +127,18 @@ POD = {"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": {"nodeN
 
 
 async def test_the_pod_is_read_until_there_is_an_answer() -> None:
-    script = [ApiUnreachable("cut", sent=True), failure(500), failure(403), answer(200, b"<html>"), answer(200, POD)]
+    a_proxys = answer(404, b"<html>404 Not Found</html>")
+    lost, a_page = ApiUnreachable("cut", sent=True), answer(200, b"<html>")
+    script = [lost, failure(500), failure(403), a_proxys, a_page, answer(200, POD)]
     client, transport, clock = make_client(script, chance=0.5)
     pod = await Writer(client).read_pod("ns", "p", PodUid("u"))
     assert pod is not None
     assert pod.node_name == "n9"
     assert transport.requests[0].target == "/api/v1/namespaces/ns/pods/p"
-    assert clock.slept == [0.05, 0.1, 0.2, 0.4]
+    assert clock.slept == [0.05, 0.1, 0.2, 0.4, 0.8]
 
 
-@pytest.mark.parametrize("got", [failure(404), answer(200, {"metadata": {"name": "p", "uid": "another"}})])
+@pytest.mark.parametrize("got", [failure(404, "NotFound"), answer(200, {"metadata": {"name": "p", "uid": "another"}})])
 async def test_a_pod_that_is_gone_or_another_is_none(got: Any) -> None:
     client, _, _ = make_client([got])
     assert await Writer(client).read_pod("ns", "p", PodUid("u")) is None

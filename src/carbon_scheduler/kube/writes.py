@@ -81,7 +81,7 @@ class Writer:
             try:
                 found = wire.PODS.one(await self._client.request("GET", _pod(namespace, name)))
             except ApiStatusError as error:
-                if error.code == 404:
+                if error.code == 404 and error.reason == "NotFound":  # not a proxy's: that would lose the pod
                     return None
                 problem = str(error)
             except ClusterError as error:
