@@ -97,6 +97,20 @@ async def test_repeats_become_a_series() -> None:
     assert recorder.written == 3
 
 
+async def test_another_reason_is_another_event_and_not_a_count_on_the_old_one() -> None:
+    recorder, transport, _ = make()
+    one, other = (
+        make_unschedulable(message="no nodes available"),
+        make_unschedulable(message="0/1: 1 Insufficient cpu."),
+    )
+    for effect in (one, other, one, other):
+        recorder.failed_scheduling(effect)
+    recorder.start()
+    await recorder.close()
+    assert [body(r)["note"] for r in transport.requests if r.method == "POST"] == [one.message, other.message]
+    assert [body(r)["series"]["count"] for r in transport.requests if r.method == "PATCH"] == [2, 2]
+
+
 async def test_a_series_that_went_quiet_ends_with_its_count_and_a_later_event_is_new() -> None:
     recorder, transport, clock = make()
     for _ in range(3):

@@ -40,7 +40,11 @@ _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What makes two events the same (getKey): repeats count up a series instead of making objects."""
+    """What makes two events the same: repeats count up a series instead of making objects.
+
+    Upstream's (getKey) has the pod's resourceVersion instead of the note. A new text of the condition changes that, so there
+    too a new reason becomes an event of its own; the same reason need not, as it does there after each write to the pod.
+    """
 
     namespace: str
     name: str
@@ -49,6 +53,7 @@ class _Key:
     reason: str
     action: str
     controller: str
+    note: str
 
 
 @dataclass(slots=True)
@@ -99,16 +104,16 @@ class EventRecorder:
 
     def scheduled(self, effect: decision.Bind) -> None:
         """Normal Scheduled: the pod was bound. Happens once per pod, so no series is kept for it."""
-        key = self._key(effect, "Normal", "Scheduled", "Binding")
-        self._new(key, f"Successfully assigned {effect.namespace}/{effect.name} to {effect.node}")
+        note = f"Successfully assigned {effect.namespace}/{effect.name} to {effect.node}"
+        self._new(self._key(effect, "Normal", "Scheduled", "Binding", note))
 
     def failed_scheduling(self, effect: decision.Unschedulable) -> None:
         """Warning FailedScheduling: an attempt ended without a node."""
-        self._repeated(self._key(effect, "Warning", "FailedScheduling", "Scheduling"), effect.message)
+        self._repeated(self._key(effect, "Warning", "FailedScheduling", "Scheduling", effect.message))
 
     def warning(self, effect: decision.PodWarning) -> None:
         """A Warning with the effect's own reason."""
-        self._repeated(self._key(effect, "Warning", effect.reason, "Scheduling"), effect.message)
+        self._repeated(self._key(effect, "Warning", effect.reason, "Scheduling", effect.message))
 
     async def close(self, limit_s: float = 5.0) -> None:
         """Writes what waits, for at most `limit_s`, and ends. What is left then counts as dropped."""
@@ -135,14 +140,16 @@ class EventRecorder:
         kind: Literal["Normal", "Warning"],
         reason: str,
         action: str,
+        note: str,
     ) -> _Key:
-        return _Key(effect.namespace, effect.name, effect.uid, kind, reason[:MAX_FIELD], action, effect.scheduler_name)
+        who = effect.namespace, effect.name, effect.uid
+        return _Key(*who, kind, reason[:MAX_FIELD], action, effect.scheduler_name, cut_note(note))
 
-    def _repeated(self, key: _Key, note: str) -> None:
+    def _repeated(self, key: _Key) -> None:
         now_s = self._client.clock.wall()
         series = self._series.get(key)
         if series is None:
-            series = self._new(key, note)
+            series = self._new(key)
             if series is not None:
                 self._series[key] = series
                 if len(self._series) > MAX_SERIES:
@@ -153,7 +160,7 @@ class EventRecorder:
         if series.count == 2:  # the first repeat is told at once, later ones by the sweep
             self._tell(key.namespace, series)
 
-    def _new(self, key: _Key, note: str) -> _Series | None:
+    def _new(self, key: _Key) -> _Series | None:
         now_s = self._client.clock.wall()
         # A float of seconds is good to 0.2 us only: two events of one moment still need two names.
         self._last_ns = now_ns = max(int(now_s * 1e9), self._last_ns + 1)
@@ -176,7 +183,7 @@ class EventRecorder:
                 "name": key.name,
                 "uid": key.uid,
             },
-            "note": cut_note(note),
+            "note": key.note,
             "type": key.type,
         }
         if not self._put(_Write(key.namespace, name, event)):
