@@ -221,8 +221,6 @@ async def test_a_name_that_no_event_can_have_gets_another() -> None:
     recorder, transport, _ = make()
     recorder.start()
     effect = make_bind()
-    recorder._new(
-        recorder._key(type(effect)(effect.uid, "ns", "a" * 253, effect.node, effect.decision), "Normal", "R", "A"), "n"
-    )
+    recorder.scheduled(type(effect)(effect.uid, "ns", "a" * 253, effect.node, effect.decision))
     await recorder.close()
     assert re.fullmatch(r"[0-9a-f-]{36}", body(transport.requests[0])["metadata"]["name"])
