@@ -33,7 +33,7 @@ NODES: Final = 20
 PODS_COUNT: Final = 200
 ZONES: Final = ("FR", "DE", "PL", "SE")
 BINDINGS: Final = {"verb": "create", "resource": "pods/binding"}
-WITHIN_S: Final = 45.0
+WITHIN_S: Final = 60.0
 
 
 class StoredPods(NodeNames):
@@ -105,8 +105,8 @@ FAULTS: dict[str, Fault] = {
         ({"verb": "watch", "resource": "*", "end_after": 40, "how": "cut"},), acted="watch pods", times=5
     ),
     "all watches closed again and again": Fault(meddle=close_all, acted="watch nodes", times=5),
-    "500 and 503 for a third of everything": Fault(
-        ({"status": 503, "probability": 0.2}, {"status": 500, "probability": 0.15}),
+    "500 and 503 for a fifth of everything": Fault(
+        ({"status": 503, "probability": 0.1}, {"status": 500, "probability": 0.1}),
         acted="create pods/binding",
         times=PODS_COUNT + 20,
     ),
@@ -120,10 +120,10 @@ FAULTS: dict[str, Fault] = {
         unknown=50,
     ),
     "connections closed before anything was carried out": Fault(
-        ({**BINDINGS, "drop": True, "probability": 0.4},), acted="create pods/binding", times=PODS_COUNT + 20
+        ({**BINDINGS, "drop": True, "probability": 0.2},), acted="create pods/binding", times=PODS_COUNT + 20
     ),
     "429 with Retry-After": Fault(
-        ({**BINDINGS, "status": 429, "retry_after_s": 1, "probability": 0.3},),
+        ({**BINDINGS, "status": 429, "retry_after_s": 1, "probability": 0.2},),
         acted="create pods/binding",
         times=PODS_COUNT + 20,
     ),
