@@ -193,6 +193,8 @@ AFFINITY: dict[str, tuple[tuple[NodeSelectorTerm, ...], str]] = {
     "a term that cannot be parsed is skipped": ((expr("cores", "Gt", "x"), expr("disk", "In", "ssd")), "a"),
     "metadata.name": ((NodeSelectorTerm(fields=(Requirement("metadata.name", "In", ("b",)),)),), "b"),
     "metadata.name NotIn": ((NodeSelectorTerm(fields=(Requirement("metadata.name", "NotIn", ("b",)),)),), "ac"),
+    "NotIn a value that no label can have cannot be parsed": ((expr("disk", "NotIn", "a b"),), ""),
+    "Gt a negative number neither: it is no label value": ((expr("cores", "Gt", "-1"),), ""),
     "another field matches nothing": ((NodeSelectorTerm(fields=(Requirement("spec.x", "In", ("b",)),)),), ""),
 }
 
@@ -244,7 +246,9 @@ def test_a_preferred_term_that_cannot_be_parsed_is_an_error() -> None:
     pod = make_pod(spec={"preferred_affinity": (PreferredTerm(1, expr("cores", "Gt", "x")),)})
     verdict = Framework(default_profile(), snapshot(make_node("a"))).judge(pod)
     assert "must be an integer" in verdict.failed
-    assert not verdict.feasible.any()
+    assert verdict.feasible.sum() == 1, "it filters all the same"
+    unused = (PreferredTerm(0, expr("cores", "Gt", "x")),)
+    assert not Framework(default_profile(), snapshot()).judge(make_pod(spec={"preferred_affinity": unused})).failed
 
 
 PORTS: dict[str, tuple[HostPort, HostPort, bool]] = {

@@ -28,7 +28,16 @@ from carbon_scheduler.core.events import (
     Synced,
     Unknown,
 )
-from carbon_scheduler.core.model import GridZone, Namespace, NodeName, Pod, Taint
+from carbon_scheduler.core.model import (
+    GridZone,
+    Namespace,
+    NodeName,
+    NodeSelectorTerm,
+    Pod,
+    PreferredTerm,
+    Requirement,
+    Taint,
+)
 from carbon_scheduler.core.settings import Placement, Settings
 
 CLEAN, DIRTY = "FR", "PL"
@@ -521,6 +530,21 @@ def test_a_pod_that_is_gone_does_not_come_back_with_a_late_event() -> None:
     story, pod, _ = one_in_flight()
     story.apply(PodGone(*story.now, pod.uid), PodChanged(*story.now, bound(pod, "clean")))
     assert not room_is_taken(story)
+
+
+def test_a_preferred_term_that_cannot_be_parsed_matters_only_where_there_is_a_choice() -> None:
+    """schedule_one.go takes the one feasible node without scoring, and says why there is none before it would score."""
+    bad = PreferredTerm(1, NodeSelectorTerm((Requirement("cores", "Gt", ("x",)),)))
+    spec = {"preferred_affinity": (bad,)}
+    story = two_zones().pods(make_pod("choice", cpu="1", spec=spec), make_pod("none", cpu="64", spec=spec))
+    story.decide()
+    assert {said.name: said.reason for said in of(story, Unschedulable)} == {
+        "choice": "SchedulerError",
+        "none": "Unschedulable",
+    }
+    alone = Story().nodes(make_node("only")).pods(make_pod("one", spec=spec))
+    alone.decide()
+    assert binds(alone) == {"one": "only"}
 
 
 def test_one_pod_that_cannot_run_never_blocks_another() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from carbon_scheduler.core.plugin import ALL, UNRESOLVABLE, UNRESOLVABLE_BIT, UNSCHEDULABLE, Failed, Rejected
+from carbon_scheduler.core.plugin import ALL, UNRESOLVABLE, UNRESOLVABLE_BIT, UNSCHEDULABLE, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -63,24 +63,24 @@ class _Row:
 class Verdict:
     """What the plugins say about one pod over the snapshot as it is. Valid until the snapshot changes.
 
-    `feasible` is bool (capacity,). `rejected` is (plugin, rejection) when the pod was refused as a whole, `failed` the text
-    of an error. `rejecting` are the plugins that kept at least one node away: those that may wake the pod later.
+    `feasible` is bool (capacity,). `rejected` is (plugin, rejection) when the pod was refused as a whole. `failed` is the text
+    of an error that ends the attempt when two or more nodes are feasible (for one, upstream does not score). `rejecting` are
+    the plugins that kept at least one node away: those that may wake the pod later.
     """
 
     def __init__(
         self,
         snap: Snapshot,
         rows: Sequence[tuple[Plugin, _Row]],
-        rejected: tuple[Plugin, Rejected] | None,
-        failed: str,
+        rejected: tuple[Plugin, Rejected] | None = None,
     ) -> None:
         self.rejected = rejected
-        self.failed = failed
+        self.failed = next((row.state.failure for _, row in rows if row.state.failure), "")
         self._snap = snap
         self._rows = rows
         self._allowed: NDArray[np.bool_] | None = None
         self.feasible: NDArray[np.bool_]
-        if rejected or failed:
+        if rejected:
             self.feasible = np.zeros(snap.capacity, np.bool_)
             return
         self.feasible = snap.alive.copy()
@@ -173,7 +173,7 @@ class Framework:
         self._by_name = {plugin.name: plugin for plugin in plugins}
         self._snap = snap
         self._generation = snap.generation
-        self._rows: dict[tuple[str, Hashable], _Row | Rejected | Failed] = {}
+        self._rows: dict[tuple[str, Hashable], _Row | Rejected] = {}
         self.judged = 0
         """Slots judged so far, over all plugins: counted work."""
 
@@ -190,25 +190,21 @@ class Framework:
                 continue
             found = self._row(plugin, key, pod)
             if isinstance(found, Rejected):
-                return Verdict(snap, (), (plugin, found), "")
-            if isinstance(found, Failed):
-                return Verdict(snap, (), None, found.message)
+                return Verdict(snap, (), (plugin, found))
             self.judged += found.refresh(snap)
             rows.append((plugin, found))
-        return Verdict(snap, rows, None, "")
+        return Verdict(snap, rows)
 
     def wakes(self, pod: Pod, rejecting: Sequence[str], change: Change) -> bool:
         """Whether a change may make room for a pod that these plugins rejected."""
         return any(self._by_name[name].wakes(pod, change) for name in rejecting)
 
-    def _row(self, plugin: Plugin, key: Hashable, pod: Pod) -> _Row | Rejected | Failed:
+    def _row(self, plugin: Plugin, key: Hashable, pod: Pod) -> _Row | Rejected:
         name = (plugin.name, key)
         found = self._rows.pop(name, None)
         if found is None:
             made = plugin.prepare(pod, self._snap)
-            found = (
-                made if isinstance(made, (Rejected, Failed)) else _Row(made, self._snap, reads_load=plugin.reads_load)
-            )
+            found = made if isinstance(made, Rejected) else _Row(made, self._snap, reads_load=plugin.reads_load)
             if len(self._rows) >= MAX_ROWS:
                 del self._rows[next(iter(self._rows))]
         self._rows[name] = found

@@ -41,12 +41,6 @@ class Rejected(Struct, frozen=True):
     reasons: tuple[str, ...]
 
 
-class Failed(Struct, frozen=True):
-    """The attempt ends in an error instead of a verdict, as upstream's would (a preferred term that cannot be parsed)."""
-
-    message: str
-
-
 class State:
     """What one plugin has worked out for one kind of pod. Base class: filters nothing, scores nothing.
 
@@ -56,6 +50,8 @@ class State:
     filters: bool = False
     scores: bool = False
     reasons: tuple[str, ...] = ()
+    failure: str = ""
+    """Why it cannot score (upstream's error in PreScore): the attempt ends with it once there is a choice to make."""
 
     def only(self, snap: Snapshot) -> NDArray[np.intp] | None:
         """The slots that this pod is pinned to (upstream's PreFilterResult), None for no such limit."""
@@ -95,7 +91,7 @@ class Plugin:
         """What of the pod the state depends on; None: this plugin has nothing to say about the pod (upstream's Skip)."""
         raise NotImplementedError
 
-    def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected | Failed:
+    def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
         """Once per distinct key."""
         raise NotImplementedError
 

@@ -339,11 +339,11 @@ class Scheduler:
             self._say(pod, "SchedulerError", pod.refusal)
             return
         verdict = self._framework.judge(pod)
-        if verdict.failed:
+        slots = np.flatnonzero(verdict.feasible)
+        if verdict.failed and len(slots) > 1:
             self._queue.retry(uid, self._at)
             self._say(pod, "SchedulerError", verdict.failed)
             return
-        slots = np.flatnonzero(verdict.feasible)
         if not len(slots):
             self._queue.park(uid, self._at, verdict.rejecting)
             self._say(pod, "Unschedulable", verdict.message())

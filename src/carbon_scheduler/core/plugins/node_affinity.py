@@ -2,7 +2,7 @@
 
 Sources: kube-scheduler v1.36.3 plugins/nodeaffinity/node_affinity.go, component-helpers v0.36.3
 scheduling/corev1/nodeaffinity/nodeaffinity.go, apimachinery labels.Requirement. A required term that cannot be parsed
-matches nothing; a preferred one ends the attempt in an error, as upstream's PreScore does.
+matches nothing; a preferred one ends the attempt in an error when there is a choice to make, as upstream's PreScore does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from carbon_scheduler.core.plugin import (
     UNRESOLVABLE,
     UNRESOLVABLE_BIT,
     Change,
-    Failed,
     Plugin,
     Rejected,
     State,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 _NAME_FIELD: Final = "metadata.name"
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}\Z")
+_LABEL_VALUE: Final = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?\Z")
 
 
 def as_int64(text: str) -> int | None:
@@ -44,8 +44,12 @@ def as_int64(text: str) -> int | None:
 
 
 def problem(requirement: Requirement) -> str:
-    """Why a label requirement is not valid, or ""."""
+    """Why a label requirement is not valid (labels.NewRequirement), or "". Its key was checked by the API server."""
     count = len(requirement.values)
+    if any(not _LABEL_VALUE.match(value) for value in requirement.values):
+        return (
+            "a valid label value has at most 63 letters, digits, '-', '_' and '.', and a letter or digit at both ends"
+        )
     match requirement.operator:
         case "In" | "NotIn":
             return "" if count else "for 'in', 'notin' operators, values set can't be empty"
@@ -159,6 +163,8 @@ class _Affinity(State):
         self._required = required
         self._preferred = tuple(p for p in preferred if p.weight and (p.term.expressions or p.term.fields))
         self._pinned = pinned_names(required) if required else None
+        wrong = ((r.key, text) for p in self._preferred for r in p.term.expressions if (text := problem(r)))
+        self.failure = next((f"preferred node affinity on {key!r}: {text}" for key, text in wrong), "")
         self.filters = bool(selector) or required is not None
         self.scores = bool(preferred)
 
@@ -199,12 +205,8 @@ class NodeAffinity(Plugin):
             return None
         return (spec.node_selector, spec.required_affinity, spec.preferred_affinity)
 
-    def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected | Failed:
+    def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
         spec = pod.spec
-        for preferred in spec.preferred_affinity:
-            for requirement in preferred.term.expressions:
-                if text := problem(requirement):
-                    return Failed(f"preferred node affinity on {requirement.key!r}: {text}")
         if spec.required_affinity and pinned_names(spec.required_affinity) == frozenset():
             return Rejected(UNRESOLVABLE, ("pod affinity terms conflict",))
         return _Affinity(spec.node_selector, spec.required_affinity, spec.preferred_affinity)
