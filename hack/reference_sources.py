@@ -253,7 +253,7 @@ def event_reasons() -> dict[str, tuple[str, str]]:
         match call:
             case ast.Call(
                 func=ast.Attribute(attr="_key"),
-                args=[_, ast.Constant(value=str(kind)), reason, ast.Constant(value=str(action))],
+                args=[_, ast.Constant(value=str(kind)), reason, ast.Constant(value=str(action)), *_],
             ):
                 if isinstance(reason, ast.Constant):
                     found[str(reason.value)] = (kind, action)
