@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the control plane that the integration tests and `carbon-scheduler demo --real` run on: etcd, kube-apiserver,
-# kube-controller-manager, kube-scheduler, kubectl, kwok and kubeconform, from the Go module proxy, pinned by go.sum.
-# A binary is built again only when its module's go.mod or go.sum changed. Usage: build.sh [TARGET_DIR], or
+# kube-controller-manager, kube-scheduler, kubectl, kwok and kubeconform, from the Go module proxy, pinned by go.sum; and
+# oracle, kube-scheduler's plugins as a program that judges one pod, for the parity tests.
+# A binary is built again only when its module's go.mod, go.sum or Go files changed. Usage: build.sh [TARGET_DIR], or
 # build.sh --check, which builds nothing and says whether it could.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +28,7 @@ export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath"
 
 build() { # build MODULE_DIR PACKAGE BINARY [LDFLAGS]
   local stamp="$out/.$3.stamp" want
-  want=$(cat "$here/$1/go.mod" "$here/$1/go.sum" | sha256sum | cut -d' ' -f1)
+  want=$(cat "$here/$1/go.mod" "$here/$1/go.sum" $(case $2 in ./*) echo "$here/$1/$2"/*.go ;; esac) | sha256sum | cut -d' ' -f1)
   if [ -x "$out/$3" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then return; fi
   echo "control plane: building $3 ..." >&2
   (cd "$here/$1" && go build -ldflags "-s -w ${4:-}" -o "$out/$3.new" "$2")
@@ -40,6 +41,7 @@ minor=${k8s#v1.}; minor=${minor%%.*}
 ld="-X $v.gitVersion=$k8s -X $v.gitMajor=1 -X $v.gitMinor=$minor -X k8s.io/client-go/pkg/version.gitVersion=$k8s"
 build etcd go.etcd.io/etcd/server/v3 etcd
 for name in kube-apiserver kube-controller-manager kube-scheduler kubectl; do build kubernetes "k8s.io/kubernetes/cmd/$name" "$name" "$ld"; done
+build kubernetes ./oracle oracle "$ld"
 build kwok sigs.k8s.io/kwok/cmd/kwok kwok
 build kubeconform github.com/yannh/kubeconform/cmd/kubeconform kubeconform
 echo "$out"
