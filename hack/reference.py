@@ -61,7 +61,7 @@ def described(names: Iterable[str], words: Mapping[str, Any], what: str) -> None
 
 EXIT_CODES: Final = {
     "0": "Done. `carbon-scheduler run`: told to stop by SIGTERM or Ctrl-C.",
-    str(main.NO): "The answer is no: kept for commands that answer a question.",
+    str(main.NO): "The answer is no. `evaluate -f`: no node is feasible, or the pod cannot be judged.",
     str(main.USAGE): "Usage or configuration: a wrong flag, file, variable, address or key. Nothing was begun.",
     str(main.FAILED): "A service failed, the lease was lost, or there is a defect (then with a traceback). "
     "A supervisor should start `run` again.",

@@ -28,6 +28,7 @@ INTERRUPTED: Final = 130
 
 COMMANDS: Final = {
     "run": "Schedule the pods of a cluster that ask for it.",
+    "evaluate": "Judge one pod over a saved cluster: which nodes, why not the others, and the scores.",
     "demo": "See the scheduler work, from nothing: a cluster, grid data and pods on this machine.",
 }
 """Command -> its line in the list. It lives in `carbon_scheduler.cli.COMMAND` under its own name."""

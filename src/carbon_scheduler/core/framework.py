@@ -13,7 +13,7 @@ import numpy as np
 from carbon_scheduler.core.plugin import ALL, UNRESOLVABLE, UNRESOLVABLE_BIT, UNSCHEDULABLE, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -130,20 +130,16 @@ class Verdict:
         return tuple("NodeAffinity" if plugin is None else plugin.name for plugin, *_ in self.reasons())
 
     def message(self) -> str:
-        """Upstream's FitError text (v1.36.3 framework/types.go), without the sentence about preemption: every distinct
-        reason with its count, the entries sorted as strings."""
+        """Upstream's FitError text for the pod, when no node is feasible."""
         count = len(self._snap)
-        if not count:
-            return NO_NODES
-        head = f"0/{count} nodes are available:"
         if self.rejected:
-            return f"{head} {', '.join(self.rejected[1].reasons)}."
+            return fit_error(count, {}, self.rejected[1].reasons)
         histogram: dict[str, int] = {}
         for _, _, codes, texts in self.reasons():
             for bit, text in enumerate(texts):
                 if hits := int(np.count_nonzero(codes & np.uint64(1 << bit))):
                     histogram[text] = histogram.get(text, 0) + hits
-        return f"{head} {', '.join(sorted(f'{hits} {text}' for text, hits in histogram.items()))}."
+        return fit_error(count, histogram)
 
     def status(self) -> dict[str, tuple[Code, str, tuple[str, ...]]]:
         """For each node name: code, plugin and sorted reasons; ("Success", "", ()) where feasible."""
@@ -163,6 +159,15 @@ class Verdict:
                     why,
                 )
         return found
+
+
+def fit_error(nodes: int, histogram: Mapping[str, int], whole: Sequence[str] = ()) -> str:
+    """Upstream's FitError text (v1.36.3 framework/types.go), without the sentence about preemption: every distinct reason
+    with its count of nodes, the entries sorted as strings; or the reasons why the pod as a whole was rejected."""
+    if not nodes:
+        return NO_NODES
+    reasons = whole or sorted(f"{hits} {text}" for text, hits in histogram.items())
+    return f"0/{nodes} nodes are available: {', '.join(reasons)}."
 
 
 class Framework:

@@ -1,0 +1,229 @@
+"""One pending pod judged over a cluster that was saved: no API server, nothing is bound.
+
+The forms of the question and of the answer are fixed, for kube-scheduler's own plugins answer the same question in the parity
+tests. Every node is judged, and every feasible one is scored, also when it is the only one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from carbon_scheduler.core.cluster import Cluster
+from carbon_scheduler.core.emissions import ENERGY_WITHOUT_MODEL_KWH, emissions_g
+from carbon_scheduler.core.framework import Framework, fit_error
+from carbon_scheduler.core.plugins import default_profile
+from carbon_scheduler.errors import InvalidObject
+from carbon_scheduler.kube import wire
+from carbon_scheduler.kube.convert import Converter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from carbon_scheduler.core.framework import Verdict
+    from carbon_scheduler.core.grid import GridZones
+    from carbon_scheduler.core.model import GridZone, NodeName, Pod
+    from carbon_scheduler.core.plugin import Plugin
+
+    Status = dict[str, tuple[str, str, tuple[str, ...]]]
+
+SUCCESS: Final = "Success"
+
+
+class Case(wire.Wire):
+    """A saved cluster and one pending pod. Further lists are accepted and ignored until a plugin reads them."""
+
+    pod: wire.Pod
+    nodes: list[wire.Node | None] | None = None
+    pods: list[wire.Pod | None] | None = None
+    namespaces: list[wire.Namespace | None] | None = None
+
+
+class NodeAnswer(msgspec.Struct, frozen=True):
+    """What the first plugin that turned a node down said, in kube-scheduler's words; `plugin` is "" where it is feasible."""
+
+    code: str
+    plugin: str
+    reasons: tuple[str, ...]
+
+
+class NodeCarbon(msgspec.Struct, frozen=True):
+    """Carbon intensity of the node's grid zone (gCO2e/kWh) and the emissions of a run that needs 1 kWh there (gCO2e)."""
+
+    grid_zone: str | None
+    intensity_g_per_kwh: float | None
+    quality: str | None
+    cost_g: float | None
+
+
+class Answer(msgspec.Struct):
+    """The answer to a case. Scores are 0..100 before the weight, of the feasible nodes; totals leave carbon out."""
+
+    id: msgspec.Raw
+    prefilter: NodeAnswer | None
+    nodes: dict[str, NodeAnswer]
+    scores: dict[str, dict[str, int]]
+    weights: dict[str, int]
+    totals: dict[str, int]
+    message: str | msgspec.UnsetType = msgspec.UNSET
+    carbon: dict[str, NodeCarbon] | msgspec.UnsetType = msgspec.UNSET
+
+
+class NoVerdict(msgspec.Struct):
+    """The attempt ends in an error, as kube-scheduler's would, or the pod needs what this release does not schedule."""
+
+    id: msgspec.Raw
+    error: str
+
+
+NULL: Final = msgspec.Raw(b"null")
+_case: Final = msgspec.json.Decoder(Case)
+
+
+class _Id(msgspec.Struct):
+    id: msgspec.Raw = NULL
+
+
+_id: Final = msgspec.json.Decoder(_Id)
+
+
+def read_id(line: bytes) -> msgspec.Raw:
+    """The `id` of a line, null where there is none that can be read."""
+    try:
+        return msgspec.Raw(bytes(_id.decode(line).id))
+    except (ValueError, RecursionError):
+        return NULL
+
+
+def read_case(line: bytes) -> Case:
+    """One case. Raises InvalidObject when the line is none."""
+    try:
+        case = _case.decode(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidObject(
+            f"the line is not a case: {str(error)[:300]}; expected a JSON object with nodes, pods and pod"
+        ) from error
+    named = [case.pod, *(found for part in (case.nodes, case.pods) for found in part or () if found is not None)]
+    if any(found.metadata is None or not found.metadata.name for found in named):
+        raise InvalidObject("the line is not a case: got a pod or node without metadata.name, expected a name in each")
+    return case
+
+
+class Judge:
+    """A cluster as the scheduler keeps it, and the plugins of the default profile over it.
+
+    `cluster` may be changed between questions: answers are brought up to date only where something changed.
+    """
+
+    def __init__(
+        self, grid: GridZones, default_grid_zone: GridZone | None = None, plugins: Sequence[Plugin] | None = None
+    ) -> None:
+        self.cluster = Cluster(grid, default_grid_zone)
+        self.convert = Converter()
+        self._plugins = default_profile() if plugins is None else tuple(plugins)
+        self._framework = Framework(self._plugins, self.cluster.snap)
+        self._weights = {plugin.name: plugin.weight for plugin in self._plugins if plugin.weight}
+
+    def load(self, case: Case) -> Pod:
+        """Takes a case's objects in and returns its pending pod, which is not among them."""
+        for node in case.nodes or ():
+            if node is not None:
+                self.cluster.put_node(self.convert.node(node))
+        for pod in case.pods or ():
+            if pod is not None:
+                self.cluster.put_pod(self.convert.pod(pod))
+        return self.convert.pod(case.pod)
+
+    def ask(self, pod: Pod, case_id: msgspec.Raw = NULL) -> Answer | NoVerdict:
+        """Which nodes the pod may use, why not the others, and their scores."""
+        if pod.refusal:
+            return NoVerdict(case_id, pod.refusal)
+        beside = self._beside_nominated(pod)
+        verdict = self._framework.judge(pod)
+        status: Status = {**verdict.status()}
+        if verdict.rejected is None:
+            status.update((name, found) for name, found in beside.items() if found[0] != SUCCESS)
+        feasible = [name for name, (code, *_) in status.items() if code == SUCCESS]
+        if verdict.failed and len(feasible) > 1:
+            return NoVerdict(case_id, verdict.failed)
+        answer = Answer(case_id, None, {n: NodeAnswer(*found) for n, found in status.items()}, {}, self._weights, {})
+        if verdict.rejected is not None and status:  # without a node upstream asks no plugin
+            plugin, why = verdict.rejected
+            answer.prefilter = NodeAnswer(why.code, plugin.name, tuple(sorted(why.reasons)))
+        if not feasible:
+            answer.message = verdict.message() if status == verdict.status() else _message(status)
+        elif not verdict.failed:
+            self._score(verdict, feasible, answer)
+        return answer
+
+    def _score(self, verdict: Verdict, feasible: Sequence[str], answer: Answer) -> None:
+        slot_of: dict[NodeName, int] = self.cluster.snap.slot_of
+        slots = np.array([slot for name, slot in slot_of.items() if name in set(feasible)], np.intp)
+        names = [node.name for slot in slots if (node := self.cluster.snap.nodes[slot])]
+        answer.scores = {
+            plugin: dict(zip(names, found.tolist(), strict=True)) for plugin, found in verdict.scores(slots).items()
+        }
+        answer.totals = dict(zip(names, verdict.totals(slots).tolist(), strict=True))
+
+    def _beside_nominated(self, pod: Pod) -> Status:
+        """For each node that others of at least the pod's priority are nominated to: its status with these running there.
+
+        As upstream (RunFilterPluginsWithNominatedPods): node by node, of the same profile, never the pod itself. Such a node
+        must fit with them and without.
+        """
+        waiting: dict[NodeName, list[Pod]] = {}
+        for other in self.cluster.pods.values():
+            node = other.nominated_node_name
+            if node is None or node not in self.cluster.snap.slot_of or other.node_name or other.gated:
+                continue
+            if other.uid == pod.uid or other.spec.priority < pod.spec.priority:
+                continue
+            if other.scheduler_name == pod.scheduler_name:
+                waiting.setdefault(node, []).append(other)
+        found: Status = {}
+        for node, others in waiting.items():
+            for other in others:
+                self.cluster.assume(other.uid, node)
+            found[node] = self._framework.judge(pod).status()[node]
+            for other in others:
+                self.cluster.forget(other.uid)
+        return found
+
+    def carbon(self, intensity: Callable[[GridZone], float | None]) -> dict[str, NodeCarbon]:
+        """For each node its grid zone, that zone's recorded intensity, and what 1 kWh costs there."""
+        found: dict[str, NodeCarbon] = {}
+        for name, zone in self.cluster.zones.items():
+            value = None if zone.grid_zone is None else intensity(zone.grid_zone)
+            cost = None if value is None else float(emissions_g(ENERGY_WITHOUT_MODEL_KWH, 1.0, np.array(value)))
+            found[name] = NodeCarbon(zone.grid_zone, value, None if value is None else "measured", cost)
+        return found
+
+
+def _message(status: Status) -> str:
+    histogram: dict[str, int] = {}
+    for _, _, reasons in status.values():
+        for text in reasons:
+            histogram[text] = histogram.get(text, 0) + 1
+    return fit_error(len(status), histogram)
+
+
+def answer_lines(
+    lines: Iterable[bytes], judge_of: Callable[[], Judge], intensity: Callable[[GridZone], float | None] | None = None
+) -> Iterable[tuple[Answer | NoVerdict, bool]]:
+    """(answer, whether the line was a case) for each line that is not empty."""
+    for line in lines:
+        if not line.strip():
+            continue
+        case_id = read_id(line)
+        try:
+            case = read_case(line)
+        except InvalidObject as error:
+            yield NoVerdict(case_id, str(error)), False
+            continue
+        judge = judge_of()
+        found = judge.ask(judge.load(case), case_id)
+        if intensity is not None and isinstance(found, Answer):
+            found.carbon = judge.carbon(intensity)
+        yield found, True
