@@ -89,10 +89,17 @@ class Cluster:
         await self.call("DELETE", f"{_path(kind, namespace)}/{name}?gracePeriodSeconds=0")
 
     async def clear(self) -> None:
-        """No pods and no nodes: what a test starts from on a shared control plane."""
-        pods = [pod["metadata"] for pod in await self.list("Pod")]
-        await asyncio.gather(*(self.delete("Pod", pod["name"], pod["namespace"]) for pod in pods))
-        await asyncio.gather(*(self.delete("Node", n["metadata"]["name"]) for n in await self.list("Node")))
+        """No pods and no nodes: what a test starts from on a shared control plane, whatever the test before left there."""
+        for kind in ("Pod", "Node"):
+            left = [one["metadata"] for one in await self.list(kind)]
+            await asyncio.gather(*(self._remove(kind, meta) for meta in left))
+            assert await self.list(kind) == [], f"a {kind} could not be removed"
+
+    async def _remove(self, kind: str, meta: JSON) -> None:
+        name, namespace = meta["name"], meta.get("namespace", "default")
+        await self.delete(kind, name, namespace)
+        if meta.get("finalizers"):
+            await self.patch(kind, name, {"metadata": {"finalizers": None}}, namespace)
 
 
 def _path(kind: str, namespace: str | None) -> str:

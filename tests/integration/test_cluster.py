@@ -31,6 +31,7 @@ async def test_builders_make_objects_that_the_api_server_keeps(cluster: Cluster)
 
 async def test_many_objects_at_once_and_none_afterwards(cluster: Cluster) -> None:
     made = await cluster.create(make_pod(f"p{i}") for i in range(300))
+    await cluster.patch("Pod", "p7", {"metadata": {"finalizers": ["example.com/f"]}})
     assert [pod["metadata"]["name"] for pod in made] == [f"p{i}" for i in range(300)]
     await cluster.clear()
     assert await cluster.list("Pod") == []
