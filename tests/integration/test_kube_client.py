@@ -14,9 +14,10 @@ from api_objects import make_node, make_pod
 from carbon_scheduler.core.decision import Bind, Decision, Unschedulable
 from carbon_scheduler.core.model import GridZone, NodeName, Pod, PodUid
 from carbon_scheduler.errors import ApiStatusError, LeaseLost
-from carbon_scheduler.kube.access import Access, access
+from carbon_scheduler.kube.access import access
 from carbon_scheduler.kube.client import ApiClient
 from carbon_scheduler.kube.convert import Converter
+from carbon_scheduler.kube.endpoint import Access
 from carbon_scheduler.kube.lease import Election
 from carbon_scheduler.kube.recorder import EventRecorder
 from carbon_scheduler.kube.watch import Changed, Gone, Reflector, nodes, pods

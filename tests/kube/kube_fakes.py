@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from carbon_scheduler.kube.access import Access
 from carbon_scheduler.kube.client import ApiClient
+from carbon_scheduler.kube.endpoint import Access
 from carbon_scheduler.kube.transport import Answer
 
 if TYPE_CHECKING:

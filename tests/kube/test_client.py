@@ -12,8 +12,8 @@ from kube_fakes import answer, failure, make_client
 
 from carbon_scheduler.errors import AnswerTooLarge, ApiStatusError, ApiUnreachable
 from carbon_scheduler.kube import client as client_module
-from carbon_scheduler.kube.access import Access
 from carbon_scheduler.kube.client import ApiClient, segment
+from carbon_scheduler.kube.endpoint import Access
 
 if TYPE_CHECKING:
     pass

@@ -14,8 +14,9 @@ import yaml
 from kube_fakes import FakeClock
 
 from carbon_scheduler.errors import ApiUnreachable
-from carbon_scheduler.kube.access import Access, access
+from carbon_scheduler.kube.access import access
 from carbon_scheduler.kube.credentials import ExecPlugin, StaticToken, TokenFile
+from carbon_scheduler.kube.endpoint import Access
 
 JSON = dict[str, Any]
 V1 = "client.authentication.k8s.io/v1"

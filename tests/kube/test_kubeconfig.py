@@ -11,8 +11,9 @@ import yaml
 from kube_fakes import FakeClock
 
 from carbon_scheduler.errors import ConfigError
-from carbon_scheduler.kube.access import Access, access, proxy_from
+from carbon_scheduler.kube.access import access
 from carbon_scheduler.kube.credentials import ExecPlugin, StaticToken, TokenFile
+from carbon_scheduler.kube.endpoint import Access, proxy_from
 
 TLS = Path(__file__).parent / "tls"
 JSON = dict[str, Any]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from kube_fakes import FakeClock, FixedChance, answer, failure
 
 from carbon_scheduler.errors import ApiUnreachable, LeaseLost
-from carbon_scheduler.kube.access import Access
 from carbon_scheduler.kube.client import ApiClient
+from carbon_scheduler.kube.endpoint import Access
 from carbon_scheduler.kube.fence import Fence
 from carbon_scheduler.kube.lease import Election
 

@@ -13,8 +13,8 @@ import pytest
 from kube_fakes import FakeClock
 
 from carbon_scheduler.errors import ApiUnreachable
-from carbon_scheduler.kube.access import Access, Tls
 from carbon_scheduler.kube.credentials import ClientCertificate
+from carbon_scheduler.kube.endpoint import Access, Tls
 from carbon_scheduler.kube.transport import AiohttpTransport, Request
 
 if TYPE_CHECKING:

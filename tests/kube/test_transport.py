@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from carbon_scheduler.errors import AnswerTooLarge, ApiUnreachable, LeaseLost
-from carbon_scheduler.kube.access import Access
+from carbon_scheduler.kube.endpoint import Access
 from carbon_scheduler.kube.transport import AiohttpTransport, Request
 
 if TYPE_CHECKING:

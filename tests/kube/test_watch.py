@@ -15,9 +15,9 @@ from kube_fakes import FakeClock, FixedChance, answer, failure
 
 from carbon_scheduler.core.model import Namespace
 from carbon_scheduler.errors import AnswerTooLarge, ApiUnreachable
-from carbon_scheduler.kube.access import Access
 from carbon_scheduler.kube.client import ApiClient
 from carbon_scheduler.kube.convert import Converter
+from carbon_scheduler.kube.endpoint import Access
 from carbon_scheduler.kube.watch import Changed, Gone, Reflector, namespaces
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from carbon_scheduler.kube.transport import AiohttpTransport, Answer, Request
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from carbon_scheduler.kube.access import Access
     from carbon_scheduler.kube.clock import Chance, Clock
+    from carbon_scheduler.kube.endpoint import Access
     from carbon_scheduler.kube.transport import Transport
 
 JSON = "application/json"

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from carbon_scheduler.errors import ConfigError, did_you_mean
-from carbon_scheduler.kube.access import Access, Tls, proxy_from, read_pem
 from carbon_scheduler.kube.credentials import (
     EXEC_VERSIONS,
     ClientCertificate,
@@ -19,6 +18,7 @@ from carbon_scheduler.kube.credentials import (
     StaticToken,
     TokenFile,
 )
+from carbon_scheduler.kube.endpoint import Access, Tls, proxy_from, read_pem
 from carbon_scheduler.kube.kubeconfig_file import Cluster, Context, Exec, Merged, N, User, read
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import SimpleNamespace
 
-    from carbon_scheduler.kube.access import Access
+    from carbon_scheduler.kube.endpoint import Access
 
 CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE_S = 25.0

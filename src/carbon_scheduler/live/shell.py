@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.carbon import CarbonValue
     from carbon_scheduler.core.decision import Effect
     from carbon_scheduler.core.model import GridZone, Namespace, Node, Pod
-    from carbon_scheduler.kube.access import Access
+    from carbon_scheduler.kube.endpoint import Access
     from carbon_scheduler.kube.watch import Change
     from carbon_scheduler.observe.log import Narrator
 
