@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 UV := uv==0.13.9
 MANIFESTS := deploy hack src/carbon_scheduler examples
 
-.PHONY: demo test test-fast lint control-plane bench docs lock help
+.PHONY: demo test test-fast lint control-plane bench parity docs lock help
 
 demo: .venv/.run-stamp ## The scheduler at work, from nothing (ARGS="--real --keep" are passed on)
 	@exec $(BIN)/carbon-scheduler demo $(ARGS)
@@ -38,6 +38,10 @@ control-plane: ## Build etcd, kube-apiserver and the rest for the integration te
 
 bench: .venv/.run-stamp ## What a decision of the core costs, beside a fixed piece of numpy work (ARGS="--format json")
 	@$(BIN)/python bench/core.py $(ARGS)
+
+parity: .venv/.dev-stamp ## Random clusters judged by us and by kube-scheduler's own plugins (CASES=20000, ARGS="--seed 7")
+	@hack/control-plane/build.sh >/dev/null
+	@PYTHONPATH=tests $(BIN)/python -m parity --cases $(or $(CASES),20000) $(ARGS)
 
 docs: .venv/.run-stamp ## Write docs/reference and the pictures anew from the code (a test fails when they differ)
 	@$(BIN)/python hack/reference.py

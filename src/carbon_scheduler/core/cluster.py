@@ -161,11 +161,13 @@ class Cluster:
         for what in ("pod_count", "max_pods", "unschedulable", "hash64"):
             assert (getattr(old, what)[mine] == getattr(new, what)[theirs]).all(), what
         assert (old.scoring_requested[:, mine] == new.scoring_requested[:, theirs]).all()
+        for resource in old.resource_of:
+            new.know_resource(resource)  # a node that offered it may have gone, and pods that ask for it not
         for resource, row in old.resource_of.items():
-            other = new.resource_of.get(resource)
+            other = new.resource_of[resource]
             for name in ("allocatable", "requested"):
                 have = getattr(old, name)[row, mine]
-                want = getattr(new, name)[other, theirs] if other is not None else np.zeros_like(have)
+                want = getattr(new, name)[other, theirs]
                 assert (have == want).all(), (name, resource)
         for a, b, n in zip(mine, theirs, names, strict=True):
             assert old.taint_classes[old.taint_class[a]] == new.taint_classes[new.taint_class[b]], n

@@ -139,8 +139,8 @@ class Snapshot:
         self.unschedulable[slot] = node.unschedulable
         self.max_pods[slot] = node.allocatable.get("pods", 0)
         for name in node.allocatable:
-            if name not in self.resource_of and name != "pods":
-                self._add_resource(name)
+            if name != "pods":
+                self.know_resource(name)
         for name, row in self.resource_of.items():
             self.allocatable[row, slot] = node.allocatable.get(name, 0)
         self.taint_class[slot] = self._taint_class(node.taints)
@@ -243,7 +243,10 @@ class Snapshot:
         self.taint_classes = list(self._taint_ids)
         self.generation += 1
 
-    def _add_resource(self, name: str) -> None:
+    def know_resource(self, name: str) -> None:
+        """Gives a resource its row, if it has none yet."""
+        if name in self.resource_of:
+            return
         row = self.resource_of[name] = len(self.allocatable)
         empty = np.zeros((1, self.capacity), np.int64)
         self.allocatable = np.concatenate([self.allocatable, empty])

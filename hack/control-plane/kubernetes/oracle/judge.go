@@ -124,7 +124,11 @@ func defaultProfile(only []string) (*config.KubeSchedulerProfile, error) {
 }
 
 func (j *judge) info(version string) map[string]any {
-	return map[string]any{"version": version, "plugins": j.order, "weights": j.weights}
+	filters := []string{}
+	for _, plugin := range j.framework.ListPlugins().Filter.Enabled {
+		filters = append(filters, plugin.Name)
+	}
+	return map[string]any{"version": version, "plugins": j.order, "filters": filters, "weights": j.weights}
 }
 
 // judge follows schedulePod, findNodesThatFitPod and prioritizeNodes of pkg/scheduler/schedule_one.go, but over all nodes:

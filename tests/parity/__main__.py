@@ -1,0 +1,65 @@
+"""`make parity CASES=1000000`: many cases, with progress; exit code 1 when one differs or something was never exercised."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import secrets
+import sys
+import time
+
+from carbon_scheduler.core.plugins import default_profile
+from parity.compare import GOLDEN, Coverage, run, save
+from parity.generate import generate
+from parity.oracle import Oracle
+
+SAMPLE_BYTES = 3_000
+CHUNK = 5_000
+MOST_FAILURES = 10
+
+
+def write_sample(seed: str, count: int, names: list[str], oracle: Oracle) -> None:
+    """Small cases with the answers of kube-scheduler's plugins, for where there is no Go to build the oracle with."""
+    cases = (case for n in itertools.count() if len(json.dumps(case := generate(seed, n, names))) < SAMPLE_BYTES)
+    golden = [{"plugins": names, "case": case, "want": oracle.ask(case)} for case in itertools.islice(cases, count)]
+    lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in golden)
+    (GOLDEN / "sample.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="parity")
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--seed", default=f"{secrets.randbits(32)}")
+    parser.add_argument("--sample", type=int, help="only write this many small cases to golden/sample.json")
+    asked = parser.parse_args()
+    names = [plugin.name for plugin in default_profile()]
+    coverage = Coverage()
+    failures = 0
+    begun = time.monotonic()
+    end = asked.first + asked.cases
+    print(f"seed {asked.seed}, {asked.cases} cases, plugins: {', '.join(names)}", flush=True)
+    with Oracle(names) as oracle:
+        if asked.sample:
+            write_sample(asked.seed, asked.sample, names, oracle)
+            return 0
+        for start in range(asked.first, end, CHUNK):
+            for failure in run(asked.seed, range(start, min(start + CHUNK, end)), names, oracle, coverage):
+                failures += 1
+                print(f"\ncase {failure.case['id']} differs{' (only by way of events)' if failure.stale else ''}:")
+                print(*failure.differences[:8], sep="\n")
+                print(f"saved as {save(failure, names, oracle)}", flush=True)
+                if failures >= MOST_FAILURES:
+                    break
+            if failures >= MOST_FAILURES:
+                break
+            print(f"{coverage.cases} cases, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+        holes = coverage.holes(oracle.filters, oracle.scores)
+    print(*coverage.lines(), *holes, sep="\n")
+    print(f"{failures} differences in {coverage.cases} cases, {time.monotonic() - begun:.0f} s")
+    return 1 if failures or holes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""What each plugin looks at, in as many forms as it has. To add a plugin's: a module with a function, and a line here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parity.ingredients import affinity, ports, resources, taints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parity.draft import Draft
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """`plugin` must be in the profile; the ingredient is then part of a case with this probability."""
+
+    plugin: str
+    probability: float
+    add: Callable[[Draft], None]
+
+
+INGREDIENTS = (
+    Ingredient("NodeResourcesFit", 0.9, resources.add),
+    Ingredient("TaintToleration", 0.35, taints.add),
+    Ingredient("NodeUnschedulable", 0.25, taints.cordon),
+    Ingredient("NodeAffinity", 0.45, affinity.add),
+    Ingredient("NodePorts", 0.3, ports.add),
+)

@@ -1,0 +1,68 @@
+"""Small errors planted into the core, one at a time: what the suite must notice.
+
+A mutation replaces a text of a module's source. Functions and methods of the changed source take the place of the old ones, so
+that objects and classes that others have imported are changed, too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from types import FunctionType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+_CORE = "carbon_scheduler.core."
+_PLUGINS = _CORE + "plugins."
+
+MUTATIONS: dict[str, tuple[str, str, str]] = {
+    "an empty effect tolerates nothing": (_PLUGINS + "taints", "if toleration.effect and", "if"),
+    "Equal does not compare values": (_PLUGINS + "taints", "return toleration.value == taint.value", "return True"),
+    "NoExecute is not regarded": (_PLUGINS + "taints", '("NoSchedule", "NoExecute")', '("NoSchedule",)'),
+    "soft taints count the wrong way": (_PLUGINS + "taints", "by_maximum(raw, reverse=True)", "by_maximum(raw, reverse=False)"),
+    "NotIn wants the label": (_PLUGINS + "node_affinity", 'found if requirement.operator == "In" else ~found', 'found if requirement.operator == "In" else ~found & (ids >= 0)'),
+    "Gt holds for equal numbers": (_PLUGINS + "node_affinity", "mine > bound", "mine >= bound"),
+    "an empty term matches": (_PLUGINS + "node_affinity", "if not (term.expressions or term.fields) or any", "if any"),
+    "a number with a leading zero is none": (_PLUGINS + "node_affinity", "[+-]?[0-9]{1,19}", "[+-]?(0|[1-9][0-9]{0,18})"),
+    "weights of preferred terms are 1": (_PLUGINS + "node_affinity", "total += preferred.weight * term_mask", "total += 1 * term_mask"),
+    "a pinned pod sees all nodes": (_PLUGINS + "node_affinity", "return frozenset(names) if terms else None", "return None"),
+    "0.0.0.0 clashes with itself alone": (_PLUGINS + "node_ports", "wanted in (ip, ANY_IP) or ip == ANY_IP", "wanted == ip"),
+    "a place more than there is": (_PLUGINS + "resources", "snap.pod_count[rows] + 1 >", "snap.pod_count[rows] >"),
+    "the last byte is not given away": (_PLUGINS + "resources", "short = amount > allocatable", "short = amount >= allocatable"),
+    "never hopeless": (_PLUGINS + "resources", "codes[short & (amount > allocatable)]", "codes[short & False]"),
+    "free shares are rounded up": (_PLUGINS + "resources", "share = np.maximum(free, 0) * MAX_SCORE // np.where(there, allocatable, 1)", "share = -(-np.maximum(free, 0) * MAX_SCORE // np.where(there, allocatable, 1))"),
+    "a node without cpu counts as one with": (_PLUGINS + "resources", "weights = weights + there", "weights = weights + 1"),
+    "the balance of before is left out": (_PLUGINS + "resources", "50 + (50 + gain) // 2", "50 + (51 + gain) // 2"),
+    "shares above one": (_PLUGINS + "resources", "np.minimum(requested / allocatable, 1.0)", "requested / allocatable"),
+    "the score takes the real requests": (_PLUGINS + "resources", "snap.scoring_requested[row, rows]", "snap.requested[row, rows]"),
+    "changes of load are not seen": (_CORE + "framework", "loads = snap.load_log.since(self._load_at)", "loads = []"),
+    "a node that went away stays": (_CORE + "snapshot", "self.alive[slot] = False", "pass"),
+    "a pod that went away stays": (_CORE + "cluster", "self.snap.charge(slot, requests, ports, -1)", "pass"),
+    "finished pods count": (_CORE + "cluster", "if pod.finished:", "if False:"),
+    "reasons are not sorted by text": (_CORE + "framework", "sorted(f\"{hits} {text}\"", "list(f\"{hits} {text}\""),
+    "sidecars are not added up": ("carbon_scheduler.kube.resources", "_add(sidecars, own)", "_raise(sidecars, own)"),
+    "overhead is left out": ("carbon_scheduler.kube.resources", "_add(total, self._overhead)", "pass"),
+    "an infeasible resize counts": ("carbon_scheduler.kube.resources", 'return condition.reason == "Infeasible"', "return False"),
+    "lower priorities are waited for": ("carbon_scheduler.kube.cases", "other.spec.priority < pod.spec.priority", "False"),
+    "nominated pods do not count": ("carbon_scheduler.kube.cases", "waiting.setdefault(node, []).append(other)", "pass"),
+}  # fmt: skip
+
+
+def plant(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the error until the test ends."""
+    name, old, new = MUTATIONS[sentence]
+    module = import_module(name)
+    source = inspect.getsource(module)
+    assert old in source, f"{sentence}: {name} has changed and no longer holds {old!r}"
+    changed = dict(vars(module))
+    exec(compile(source.replace(old, new), module.__file__ or name, "exec"), changed)
+    for key, value in list(changed.items()):
+        before = vars(module).get(key)
+        if isinstance(value, FunctionType) and value.__module__ == name:
+            monkeypatch.setattr(module, key, value)
+        elif isinstance(value, type) and value.__module__ == name and isinstance(before, type):
+            for attribute, method in vars(value).items():
+                if isinstance(method, (FunctionType, property)):
+                    monkeypatch.setattr(before, attribute, method)

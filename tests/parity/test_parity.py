@@ -1,0 +1,154 @@
+"""The same answers as kube-scheduler's own plugins, letter by letter, over random clusters and over cases once found."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from carbon_scheduler.core.plugins import default_profile
+from carbon_scheduler.sim.control_plane import ControlPlaneMissing
+from parity.compare import GOLDEN, Coverage, Failure, differences, run, save, shrink
+from parity.generate import generate
+from parity.live import Live, plain
+from parity.mutations import MUTATIONS, plant
+from parity.oracle import Oracle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+JSON = dict[str, Any]
+NAMES = [plugin.name for plugin in default_profile()]
+FIXED = {"one": 2000, "two": 1500}
+NEW = 1500
+MUTANT_CASES = 1500
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Iterator[Oracle]:
+    try:
+        asked = Oracle(NAMES)
+    except ControlPlaneMissing as missing:
+        if os.environ.get("REQUIRE_CONTROL_PLANE") == "1":
+            pytest.fail(f"REQUIRE_CONTROL_PLANE=1, but {missing}", pytrace=False)
+        pytest.skip(str(missing))
+    with asked:
+        yield asked
+
+
+def told(failures: list[Failure], oracle: Oracle) -> str:
+    """What to show of the first failure, which is saved made small."""
+    first = failures[0]
+    path = save(first, NAMES, oracle)
+    return f"case {first.case['id']}, saved as {path}:\n" + "\n".join(first.differences[:10])
+
+
+@pytest.mark.slow
+@pytest.mark.control_plane
+def test_random_clusters_of_fixed_seeds(oracle: Oracle) -> None:
+    coverage = Coverage()
+    for seed, count in FIXED.items():
+        failures = list(run(seed, range(count), NAMES, oracle, coverage))
+        assert not failures, told(failures, oracle)
+    print(*coverage.lines(), sep="\n")
+    assert coverage.holes(oracle.filters, oracle.scores) == []
+    assert coverage.errors
+
+
+@pytest.mark.control_plane
+def test_random_clusters_of_a_new_seed(oracle: Oracle) -> None:
+    seed = secrets.randbits(32)
+    print(f"seed {seed}: repeat it with make parity CASES={NEW} ARGS='--seed {seed}'")
+    failures = list(run(seed, range(NEW), NAMES, oracle, Coverage()))
+    assert not failures, told(failures, oracle)
+
+
+@pytest.mark.control_plane
+@pytest.mark.parametrize("sentence", MUTATIONS)
+def test_a_planted_error_is_noticed(sentence: str, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(sentence, monkeypatch)
+    try:
+        noticed = next(run("mutations", range(MUTANT_CASES), NAMES, oracle, Coverage()), None) is not None
+    except Exception:  # noqa: BLE001  # debug_check noticed first, or something broke altogether
+        noticed = True
+    assert noticed, f"{MUTANT_CASES} cases agree although {sentence}"
+
+
+GOLDENS = sorted(GOLDEN.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_cases_once_found(path: Path) -> None:
+    """Needs no oracle: the answer of kube-scheduler's plugins is in the file."""
+    golden = json.loads(path.read_text(encoding="utf-8"))
+    for one in golden if isinstance(golden, list) else [golden]:
+        assert differences(one["want"], plain(one["case"], one["plugins"])) == []
+
+
+def test_a_case_depends_on_seed_and_number_alone() -> None:
+    assert generate("s", 7, NAMES) == generate("s", 7, NAMES)
+    assert generate("s", 7, NAMES) != generate("s", 8, NAMES)
+
+
+class Crooked:
+    """An oracle that agrees with us but for one thing: a pod named `odd` makes the first node's reasons differ."""
+
+    filters = scores = ()
+
+    def ask(self, case: JSON) -> JSON:
+        answer = plain(case, NAMES)
+        if any(pod["metadata"]["name"] == "pod-1" for pod in case.get("pods", ())) and "nodes" in answer:
+            for node in answer["nodes"].values():
+                node["reasons"] = ["odd"]
+        return answer
+
+
+def test_a_failing_case_is_made_small() -> None:
+    crooked: Any = Crooked()
+    case = next(
+        case for n in range(200) if len((case := generate("small", n, NAMES))["pods"]) > 8 and len(case["nodes"]) > 3
+    )
+    (failure,) = run("small", [int(case["id"].split("/")[1])], NAMES, crooked, Coverage())
+    assert not failure.stale
+    small = shrink(failure.case, NAMES, crooked)
+    assert [pod["metadata"]["name"] for pod in small["pods"]] == ["pod-1"]
+    assert len(small["nodes"]) == 1
+    assert len(json.dumps(small)) < len(json.dumps(case)) / 4
+
+
+DIFFER: dict[str, tuple[JSON, JSON, int]] = {
+    "nothing": ({"nodes": {}, "totals": {"a": 1}}, {"totals": {"a": 1}, "nodes": {}}, 0),
+    "another number": ({"totals": {"a": 1}}, {"totals": {"a": 2}}, 1),
+    "a node too many": ({"totals": {"a": 1}}, {"totals": {"a": 1, "b": 1}}, 1),
+    "a message that one lacks": ({"message": "x"}, {}, 1),
+    "two errors, each in its own words": ({"error": "a"}, {"error": "b"}, 0),
+    "an error against an answer": ({"error": "a"}, {"totals": {}}, 1),
+    "another case's name": ({"id": 1}, {"id": 2}, 0),
+}
+
+
+@pytest.mark.parametrize("sentence", DIFFER)
+def test_every_letter_is_compared(sentence: str) -> None:
+    want, got, count = DIFFER[sentence]
+    assert len(differences(want, got)) == count
+    assert len(differences(got, want)) == count
+
+
+def test_what_was_never_exercised_is_told() -> None:
+    coverage = Coverage()
+    generate("hole", 1, NAMES, coverage.choices)
+    holes = coverage.holes(["NodePorts"], ["NodeAffinity"])
+    assert holes[:2] == ["NodePorts never rejected a node", "NodeAffinity never told nodes apart"]
+    assert any(hole.startswith("never generated: priority: ") for hole in holes)
+
+
+def test_events_leave_nothing_behind() -> None:
+    live = Live(NAMES)
+    for number in range(20):
+        case, noise = generate("events", number, NAMES), generate("noise", number, NAMES)
+        assert not differences(plain(case, NAMES), live.ask(case, noise, random.Random(number)))
