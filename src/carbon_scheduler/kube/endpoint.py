@@ -6,6 +6,7 @@ import ipaddress
 import os
 import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,7 +16,6 @@ from carbon_scheduler.kube.credentials import ClientCertificate, Credentials, St
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from carbon_scheduler.kube.clock import Clock
 
