@@ -208,6 +208,62 @@ SCORES: dict[str, tuple[JSON, str]] = {
 }
 
 
+def low(name: str, on: str, priority: int, *, app: str | None = None) -> JSON:
+    made = pod(name, on, app=app, priority=priority)
+    made["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "2"
+    made["status"]["startTime"] = "2026-01-01T00:00:00Z"
+    return made
+
+
+def high(cpu: str = "3", **spec: Any) -> JSON:
+    made = pod("p", priority=10, **spec)
+    made["spec"]["containers"][0]["resources"]["requests"]["cpu"] = cpu
+    return made
+
+
+BUDGET = {
+    "metadata": {"name": "d", "namespace": "default"},
+    "spec": {"selector": {"matchLabels": {"app": "a"}}},
+    "status": {"disruptionsAllowed": 0},
+}
+X, Y = {"pods": ["default/x"], "violations": 0}, {"pods": ["default/y"], "violations": 0}
+PREEMPTIONS: dict[str, tuple[JSON, JSON | None]] = {
+    "the lower victim": (
+        {"pod": high(), "pods": [low("x", "a", 1), low("y", "b", 2)]},
+        {"candidates": {"a": X, "b": Y}, "chosen": ["a"], "message": ""},
+    ),
+    "a tie": (
+        {"pod": high(), "pods": [low("x", "a", 1), low("y", "b", 1)]},
+        {"candidates": {"a": X, "b": Y}, "chosen": ["a", "b"], "message": ""},
+    ),
+    "a budget spared": (
+        {"pod": high(), "pods": [low("x", "a", 1, app="a"), low("y", "b", 2)], "pdbs": [BUDGET]},
+        {"candidates": {"a": {**X, "violations": 1}, "b": Y}, "chosen": ["b"], "message": ""},
+    ),
+    "nobody below": (
+        {"pod": high(), "pods": [low("x", "a", 10), low("y", "b", 11)]},
+        {
+            "candidates": {},
+            "chosen": [],
+            "message": "0/2 nodes are available: 2 No preemption victims found for incoming pod.",
+        },
+    ),
+    "of no help": (
+        {"pod": high("30")},
+        {
+            "candidates": {},
+            "chosen": [],
+            "message": "0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
+        },
+    ),
+    "not wanted": (
+        {"pod": high(preemptionPolicy="Never"), "pods": [low("x", "a", 1), low("y", "b", 1)]},
+        {"candidates": {}, "chosen": [], "message": "not eligible due to preemptionPolicy=Never."},
+    ),
+    "not needed": ({"pod": high()}, None),
+}
+
+
 @pytest.fixture(scope="module")
 def program() -> Path:
     try:
@@ -218,10 +274,10 @@ def program() -> Path:
         pytest.skip(str(missing))
 
 
-def ask(program: Path, cases: list[JSON], want: int = 0) -> list[JSON]:
+def ask(program: Path, cases: list[JSON], *flags: str, want: int = 0) -> list[JSON]:
     """All plugins' answers, from one run of the program."""
     lines = "\n".join(json.dumps({"nodes": [node("a"), node("b")], "pods": [], **case}) for case in cases)
-    done = subprocess.run([program], input=lines, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([program, *flags], input=lines, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == want, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -257,12 +313,20 @@ def test_scores_differ(sentence: str, program: Path) -> None:
         assert answer["totals"][name] == sum(found[name] * weights[p] for p, found in answer["scores"].items())
 
 
+@pytest.mark.parametrize("sentence", PREEMPTIONS)
+def test_preemption_is_tried_and_not_done(sentence: str, program: Path) -> None:
+    case, want = PREEMPTIONS[sentence]
+    (answer,) = ask(program, [case], "-preempt")
+    assert answer.get("preemption") == want
+    assert "preemption" not in ask(program, [case])[0]
+
+
 def test_a_case_leaves_nothing_behind(program: Path) -> None:
-    cases = [{"id": s, **case[0]} for table in (REJECTS, WHOLE, SCORES) for s, case in table.items()]
-    alone = {case["id"]: ask(program, [case])[0] for case in cases}
+    cases = [{"id": s, **case[0]} for table in (REJECTS, WHOLE, SCORES, PREEMPTIONS) for s, case in table.items()]
+    alone = {case["id"]: ask(program, [case], "-preempt")[0] for case in cases}
     many = cases * 20
     random.Random(1).shuffle(many)
-    for answer in ask(program, many):
+    for answer in ask(program, many, "-preempt"):
         assert answer == alone[answer["id"]]
 
 

@@ -43,14 +43,15 @@ type nodeStatus struct {
 
 // result is one line of output. With Error set, the rest is left out.
 type result struct {
-	ID        json.RawMessage             `json:"id"`
-	Error     string                      `json:"error,omitempty"`
-	PreFilter *nodeStatus                 `json:"prefilter"`
-	Nodes     map[string]nodeStatus       `json:"nodes"`
-	Scores    map[string]map[string]int64 `json:"scores"`
-	Weights   map[string]int64            `json:"weights"`
-	Totals    map[string]int64            `json:"totals"`
-	Message   string                      `json:"message,omitempty"`
+	ID         json.RawMessage             `json:"id"`
+	Error      string                      `json:"error,omitempty"`
+	PreFilter  *nodeStatus                 `json:"prefilter"`
+	Nodes      map[string]nodeStatus       `json:"nodes"`
+	Scores     map[string]map[string]int64 `json:"scores"`
+	Weights    map[string]int64            `json:"weights"`
+	Totals     map[string]int64            `json:"totals"`
+	Message    string                      `json:"message,omitempty"`
+	Preemption *preemption                 `json:"preemption,omitempty"`
 }
 
 func (r result) MarshalJSON() ([]byte, error) {

@@ -22,6 +22,7 @@ import (
 	internalcache "k8s.io/kubernetes/pkg/scheduler/backend/cache"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins"
+	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/defaultpreemption"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/dynamicresources"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/names"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/nodevolumelimits"
@@ -38,6 +39,8 @@ type judge struct {
 	nominated *nominations
 	order     []string // of all enabled plugins, as configured
 	weights   map[string]int64
+	// preemption is nil unless asked for
+	preemption *defaultpreemption.DefaultPreemption
 }
 
 // swappedSnapshot lets the plugins, which keep a reference to the snapshot, see each case's own.
@@ -51,7 +54,7 @@ func (n *nominations) DeleteNominatedPodIfExists(*v1.Pod)                       
 func (n *nominations) UpdateNominatedPod(klog.Logger, *v1.Pod, fwk.PodInfo)          {}
 func (n *nominations) NominatedPodsForNode(node string) []fwk.PodInfo                { return n.on[node] }
 
-func newJudge(ctx context.Context, only []string) (*judge, error) {
+func newJudge(ctx context.Context, only []string, preempting bool) (*judge, error) {
 	profile, err := defaultProfile(only)
 	if err != nil {
 		return nil, err
@@ -85,6 +88,11 @@ func newJudge(ctx context.Context, only []string) (*judge, error) {
 		return nil, err
 	}
 	made := &judge{framework: built, factory: factory, snapshot: snapshot, nominated: nominated, weights: map[string]int64{}}
+	if preempting {
+		if made.preemption, err = newPreemption(ctx, profile, built); err != nil {
+			return nil, err
+		}
+	}
 	for _, plugin := range profile.Plugins.MultiPoint.Enabled {
 		made.order = append(made.order, plugin.Name)
 	}
@@ -174,8 +182,7 @@ func (j *judge) cycle(asked *scheduleCase) (*result, error) {
 		for _, node := range nodes {
 			answer.Nodes[node.Node().Name] = rejected
 		}
-		answer.Message = (&framework.FitError{Pod: pod, NumAllNodes: len(nodes), Diagnosis: diagnosis}).Error()
-		return answer, nil
+		return answer, j.misfit(ctx, state, pod, diagnosis, answer)
 	}
 	if !narrowed.AllNodes() {
 		diagnosis.NodeToStatus.SetAbsentNodesStatus(fwk.NewStatus(fwk.UnschedulableAndUnresolvable,
@@ -200,10 +207,18 @@ func (j *judge) cycle(asked *scheduleCase) (*result, error) {
 		}
 	}
 	if len(feasible) == 0 {
-		answer.Message = (&framework.FitError{Pod: pod, NumAllNodes: len(nodes), Diagnosis: diagnosis}).Error()
-		return answer, nil
+		return answer, j.misfit(ctx, state, pod, diagnosis, answer)
 	}
 	return answer, j.score(ctx, state, pod, feasible, answer)
+}
+
+// misfit completes the answer for a pod that no node can take.
+func (j *judge) misfit(ctx context.Context, state fwk.CycleState, pod *v1.Pod, diagnosis framework.Diagnosis, answer *result) (err error) {
+	answer.Message = (&framework.FitError{Pod: pod, NumAllNodes: len(answer.Nodes), Diagnosis: diagnosis}).Error()
+	if j.preemption != nil {
+		answer.Preemption, err = j.preempt(ctx, state, pod, diagnosis.NodeToStatus, len(answer.Nodes))
+	}
+	return err
 }
 
 func (j *judge) score(ctx context.Context, state fwk.CycleState, pod *v1.Pod, feasible []fwk.NodeInfo, answer *result) error {

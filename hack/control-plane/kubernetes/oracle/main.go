@@ -2,7 +2,7 @@
 // plugins: one case a line on standard input, one result a line on standard output, both as JSON. The forms are those of
 // `carbon-scheduler evaluate --cases`. It needs no API server and starts no informer.
 //
-//	oracle [-plugins A,B,...] < cases.jsonl
+//	oracle [-plugins A,B,...] [-preempt] < cases.jsonl
 //	oracle -info
 //
 // Exit status 2 when a line was not a case.
@@ -27,10 +27,11 @@ const maxLine = 64 << 20 // bytes
 func main() {
 	plugins := flag.String("plugins", "", "comma-separated: leave out every other filter and score of the default profile")
 	info := flag.Bool("info", false, "print the release, the plugins in the order in which they filter, and the weights")
+	preempting := flag.Bool("preempt", false, "add what DefaultPreemption would do where no node is feasible")
 	flag.Parse()
 	silence()
 
-	judge, err := newJudge(context.Background(), listed(*plugins))
+	judge, err := newJudge(context.Background(), listed(*plugins), *preempting)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "oracle:", err)
 		os.Exit(3)
