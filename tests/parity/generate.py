@@ -23,7 +23,8 @@ def generate(seed: int | str, number: int, plugins: Collection[str], choices: Ch
     """Case `number` of a seed, for a profile with these plugins."""
     draft = Draft(random.Random(f"{seed}/{number}"), choices or Choices(), f"{seed}/{number}")
     _cluster(draft)
-    for ingredient in INGREDIENTS:
+    for place, ingredient in enumerate(INGREDIENTS):
+        draft.rng = random.Random(f"{seed}/{number}/{place}")  # so that a new ingredient leaves the others as they were
         if ingredient.plugin in plugins and draft.rng.random() < ingredient.probability:
             ingredient.add(draft)
     return draft.case()

@@ -1,4 +1,5 @@
-"""What each plugin looks at, in as many forms as it has. To add a plugin's: a module with a function, and a line here."""
+"""What each plugin looks at, in as many forms as it has. To add a plugin's: a module with a function, and a line at the
+end of the list."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _ask(draft: Draft, pod: JSON) -> None:
     if draft.chance("overhead", 0.1):
         spec["overhead"] = {"cpu": "250m", "memory": "120Mi"}
     if draft.chance("pod-level requests", 0.15):
-        spec["resources"] = {"requests": _amounts(draft, "pod-level", POD_LEVEL)}
+        spec["resources"] = {"requests": _amounts(draft, POD_LEVEL)}
 
 
 def _init(draft: Draft) -> JSON:
@@ -80,16 +80,16 @@ def _requests(draft: Draft) -> JSON:
     if form == "nothing":
         return {}
     names = ("cpu", "memory") if form == "cpu and memory" else tuple(AMOUNTS)
-    return filled(requests=_amounts(draft, "container", names))
+    return filled(requests=_amounts(draft, names))
 
 
-def _amounts(draft: Draft, level: str, names: tuple[str, ...]) -> JSON:
+def _amounts(draft: Draft, names: tuple[str, ...]) -> JSON:
     found: JSON = {}
     for name in names:
         if draft.rng.random() < (0.8 if name in ("cpu", "memory") else 0.25):
             amounts = AMOUNTS[name]
             small = [6] * (len(amounts) - 2) + [1] * 2 if len(amounts) > 3 else None
-            found[name] = draft.one_of(f"{level} {name}", amounts, small)
+            found[name] = draft.one_of(f"amount of {name}", amounts, small)
     return found
 
 
@@ -108,12 +108,12 @@ def _resize(draft: Draft, pod: JSON) -> None:
             if form in ("resources", "both"):
                 found["resources"] = _requests(draft)
             if form in ("allocated", "both"):
-                found["allocatedResources"] = _amounts(draft, "allocated", ("cpu", "memory"))
+                found["allocatedResources"] = _amounts(draft, ("cpu", "memory"))
             status.setdefault(kind, []).append(found)
     if draft.chance("a status of the whole pod", 0.3):
-        status["resources"] = {"requests": _amounts(draft, "actual pod-level", POD_LEVEL)}
+        status["resources"] = {"requests": _amounts(draft, POD_LEVEL)}
         if draft.chance("with what is allocated to it", 0.5):
-            status["allocatedResources"] = _amounts(draft, "allocated pod-level", POD_LEVEL)
+            status["allocatedResources"] = _amounts(draft, POD_LEVEL)
     reason = draft.one_of("resize", ("going on", "Deferred", "Infeasible"))
     if reason != "going on":
         status["conditions"] = [{"type": "PodResizePending", "status": "True", "reason": reason}]
