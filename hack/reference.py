@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import click
 import msgspec
 import reference_sources as sources
-from reference_words import ABSENT, ANNOTATIONS, CONDITIONS, EVENTS, FIELDS, PLUGINS, VARIABLES, listed
+from reference_words import ABSENT, ANNOTATIONS, CONDITIONS, DEVIATIONS, EVENTS, FIELDS, PLUGINS, VARIABLES, listed
 
 from carbon_scheduler.cli import carbon_intensity, main
 from carbon_scheduler.core import carbon, decision, grid, model
@@ -179,6 +179,9 @@ def plugins() -> str:
             ("plugin of kube-scheduler", "what is not regarded"),
             ((f"`{name}`", words) for name, words in ABSENT.items()),
         )
+        + "\n## Different on purpose\n\nThe plugins above are compared with kube-scheduler's own over random clusters "
+        "(`make parity`), every code, reason, score and message. Known differences:\n\n"
+        + table(("case", "what happens"), DEVIATIONS.items())
     )
 
 

@@ -91,3 +91,10 @@ ABSENT: Final = {
     "DefaultPreemption": "eviction of pods with less priority to make room",
 }
 """Plugins of kube-scheduler's default profile that are not built."""
+
+DEVIATIONS: Final = {
+    "a node that offers more than 4 EiB of memory, or 2^62 units of another resource": "what is above that is not used, "
+    "and its scores are those of a node that offers 4 EiB",
+    "a pod that asks for more than 59 different resources": "is rejected as a whole, kube-scheduler names each that is short",
+}
+"""Where an answer differs from kube-scheduler's on purpose; tests/parity shows each."""

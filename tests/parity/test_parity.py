@@ -79,6 +79,41 @@ def test_a_planted_error_is_noticed(sentence: str, oracle: Oracle, monkeypatch: 
     assert noticed, f"{MUTANT_CASES} cases agree although {sentence}"
 
 
+def _asks(requests: JSON, name: str = "p", **spec: Any) -> JSON:
+    containers = [{"name": "c", "resources": {"requests": requests}}]
+    return {"metadata": {"name": name, "namespace": "default", "uid": name}, "spec": {"containers": containers, **spec}}
+
+
+def _offers(**allocatable: str) -> JSON:
+    return {"metadata": {"name": "n"}, "spec": {}, "status": {"allocatable": {"cpu": "4", "pods": "9", **allocatable}}}
+
+
+DEVIATIONS: dict[str, tuple[JSON, str]] = {
+    "what a node offers above 4 EiB is not used": (
+        {
+            "nodes": [_offers(memory="7Ei")],
+            "pods": [_asks({"memory": "3Ei"}, "x", nodeName="n"), _asks({"memory": "3Ei"}, "y", nodeName="n")],
+            "pod": _asks({"memory": "1Ei"}),
+        },
+        "0/1 nodes are available: 1 Insufficient memory.",
+    ),
+    "a pod that asks for more resources than a rejection has bits for": (
+        {"nodes": [_offers()], "pods": [], "pod": _asks({f"example.com/r{i}": "1" for i in range(60)})},
+        "0/1 nodes are available: pod requests more than 59 different resources.",
+    ),
+}
+
+
+@pytest.mark.control_plane
+@pytest.mark.parametrize("sentence", DEVIATIONS)
+def test_what_differs_on_purpose(sentence: str, oracle: Oracle) -> None:
+    """Named in docs/reference/plugins.md. One that no longer differs must go from there."""
+    case, message = DEVIATIONS[sentence]
+    got = plain({"id": 1, **case}, NAMES)
+    assert got["message"] == message
+    assert differences(oracle.ask({"id": 1, **case}), got)
+
+
 GOLDENS = sorted(GOLDEN.glob("*.json"))
 
 
