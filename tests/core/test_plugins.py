@@ -88,7 +88,26 @@ def test_fit(node: dict[str, Any], pod: dict[str, Any], code: str, reasons: tupl
 
 def test_fit_says_unschedulable_where_preemption_could_help() -> None:
     pods = (make_pod(cpu="3", node="n"),)
-    assert status(make_pod(cpu="2"), make_node("n", cpu="4"), pods=pods)["n"][0] == "Unschedulable"
+    for wanted in ("2", "4"):  # 4 is all that the node has
+        assert status(make_pod(cpu=wanted), make_node("n", cpu="4"), pods=pods)["n"][0] == "Unschedulable"
+
+
+def test_scores_count_a_tenth_of_a_core_and_200_mib_for_pods_on_the_node_that_ask_for_nothing() -> None:
+    # cpu (2000-10*100-100)*100/2000 = 45, memory (4096-10*200-200)*100/4096 = 46; (45+46)/2 = 45
+    there = tuple(make_pod(node="n") for _ in range(10))
+    assert score("NodeResourcesFit", make_pod(), make_node("n", cpu="2", memory="4Gi"), pods=there) == [45]
+
+
+def test_taints_that_hold_the_time_are_judged_right_after_the_thousandth_of_them() -> None:
+    """Autoscalers write the time into taints, so distinct lists are forgotten now and then."""
+    snap = Snapshot()
+    framework = Framework(default_profile(), snap)
+    tolerates_3 = make_pod(spec={"tolerations": (Toleration("at", "Equal", "3", ""),)})
+    for moment in range(4000):
+        taints = (Taint("at", str(moment % 1999), "NoSchedule"),)
+        slot = snap.put_node(make_node("n", taints=taints), None)
+        if moment % 7 == 3 or moment % 1999 == 3:
+            assert framework.judge(tolerates_3).feasible[slot] == (moment % 1999 == 3), moment
 
 
 LEAST_ALLOCATED: dict[str, tuple[Requests, Requests, int]] = {

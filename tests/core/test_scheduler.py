@@ -547,6 +547,66 @@ def test_a_preferred_term_that_cannot_be_parsed_matters_only_where_there_is_a_ch
     assert binds(alone) == {"one": "only"}
 
 
+def test_while_a_pod_is_read_no_late_answer_gives_its_room_away() -> None:
+    story, pod, bind = one_in_flight()
+    whom = (pod.uid, bind.node, bind.decision.seq)
+    story.apply(Unknown(*story.now, *whom), Refused(*story.now, *whom, 403, "no"), Refused(*story.now, *whom, 0, "no"))
+    assert [type(effect) for effect in story.decide()] == [ReadPod]
+    assert room_is_taken(story)
+
+
+def test_a_pod_that_shrinks_while_it_is_being_bound_makes_room() -> None:
+    story, pod, _ = one_in_flight()
+    story.pods(make_pod("fills", cpu="4", node="dirty"), make_pod("waits", cpu="2"))
+    story.decide()
+    assert not binds(story)
+    story.pods(msgspec.structs.replace(pod, spec=make_pod(cpu="1").spec)).wait(1)
+    story.decide()
+    assert binds(story) == {"waits": "clean"}
+
+
+WAKES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "a node that grows": ({"cpu": "8"}, {"cpu": "4"}, {"cpu": "8"}),
+    "a node that takes more pods": ({"cpu": "1"}, {"pods": 0}, {"pods": 1}),
+    "a label that appears": ({"spec": {"node_selector": (("disk", "ssd"),)}}, {}, {"labels": {"disk": "ssd"}}),
+    "a taint that goes": ({}, {"taints": (Taint("t", "", "NoExecute"),)}, {}),
+    "a node that is uncordoned": ({}, {"unschedulable": True}, {}),
+}
+
+
+@pytest.mark.parametrize(("pod", "before", "after"), WAKES.values(), ids=WAKES)
+def test_a_node_that_changes_so_that_a_pod_fits_wakes_it(
+    pod: dict[str, Any], before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    story = Story().nodes(make_node("n", **before)).pods(make_pod("p", **pod))
+    story.decide()
+    assert not binds(story)
+    story.wait(60).nodes(make_node("n", **before, provider_id="another"))
+    assert story.decide() == [], "a change that does not help"
+    story.nodes(make_node("n", **after))
+    story.decide()
+    assert binds(story) == {"p": "n"}
+
+
+def test_a_late_event_does_not_bring_a_pod_back_from_its_deletion() -> None:
+    pod = make_pod("p", cpu="1")
+    story = two_zones().pods(msgspec.structs.replace(pod, terminating=True), pod)
+    story.decide()
+    assert not binds(story)
+
+
+def test_decisions_wait_for_the_last_zone_that_has_not_answered() -> None:
+    story = Story().nodes(make_node("a", zone="FR"))
+    story.wait(3).nodes(make_node("b", zone="PL")).pods(make_pod("p"))
+    for second in (4.9, 5.1, 7.9):
+        story.at = second
+        story.decide()
+        assert not binds(story), second
+    story.at = 8.1
+    story.decide()
+    assert binds(story)
+
+
 def test_one_pod_that_cannot_run_never_blocks_another() -> None:
     story = two_zones().pods(make_pod("big", cpu="64", priority=1000), make_pod("small", cpu="1"))
     story.decide()

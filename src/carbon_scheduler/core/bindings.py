@@ -48,6 +48,11 @@ class Bindings:
         binding.lost = binding.reading = False
         self._again.pop(binding.effect.uid, None)
 
+    def read(self, binding: Binding) -> None:
+        """The pod is being read: nothing is due before that is known."""
+        binding.reading = True
+        self._again.pop(binding.effect.uid, None)
+
     def end(self, uid: PodUid) -> bool:
         """It came to its end, one way or another. Whether there was one."""
         self._again.pop(uid, None)

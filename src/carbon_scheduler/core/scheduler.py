@@ -137,10 +137,9 @@ class Scheduler:
             self._settled(uid)
             if charged_to and charged_to != after.node_name:  # it was assumed elsewhere
                 self._wake(Change("pod-gone", pod=before))
-            elif before and before.takes.exceeds(after.takes):
-                self._wake(Change("pod-shrunk", pod=before))
-            return
-        if uid in self._bindings:
+        if charged_to and before and before.takes.exceeds(after.takes):
+            self._wake(Change("pod-shrunk", pod=before))
+        if after.node_name or uid in self._bindings:
             return
         if not self._ours(after):
             self._queue.drop(uid)
@@ -225,7 +224,7 @@ class Scheduler:
 
     def _refused(self, event: Refused) -> None:
         binding = self._bindings.present(event.uid, event.seq)
-        if binding is None:
+        if binding is None or binding.reading:  # nothing is under way while it is read: said twice
             return
         if event.code in (0, 429) and binding.lost:  # this one never arrived, which says nothing about the lost one
             binding.why = event.message
@@ -237,14 +236,13 @@ class Scheduler:
             self._give_up(event.uid, event.message)
 
     def _lost(self, uid: PodUid, seq: int, why: str) -> None:
-        binding = self._bindings.present(uid, seq)
-        if binding is not None and not binding.reading:
+        if binding := self._bindings.present(uid, seq):
             binding.lost, binding.why = True, why
             self._read(binding)
 
     def _read(self, binding: Binding) -> None:
         if not binding.reading:
-            binding.reading = True
+            self._bindings.read(binding)
             bind = binding.effect
             self._outbox.append(ReadPod(bind.uid, bind.namespace, bind.name, bind.decision.seq))
 

@@ -54,8 +54,7 @@ class _Taints(State):
     reasons = ("node(s) had untolerated taint(s)",)
 
     def __init__(self, tolerations: tuple[Toleration, ...]) -> None:
-        self._all = tolerations
-        self._soft = tuple(t for t in tolerations if t.effect in ("", _SOFT))
+        self._tolerations = tolerations
         self._codes: NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._raw: NDArray[np.int64] = np.zeros(0, np.int64)
 
@@ -63,8 +62,9 @@ class _Taints(State):
         new = snap.taint_classes[len(self._codes) :]
         if not new:
             return
-        hard = [any(t.effect in _HARD and not tolerated(t, self._all) for t in taints) for taints in new]
-        soft = [sum(t.effect == _SOFT and not tolerated(t, self._soft) for t in taints) for taints in new]
+        mine = self._tolerations
+        hard = [any(t.effect in _HARD and not tolerated(t, mine) for t in taints) for taints in new]
+        soft = [sum(t.effect == _SOFT and not tolerated(t, mine) for t in taints) for taints in new]
         codes = np.where(hard, UNRESOLVABLE_BIT | np.uint64(1), np.uint64(0))
         self._codes = np.concatenate([self._codes, codes])
         self._raw = np.concatenate([self._raw, np.array(soft, np.int64)])
