@@ -81,13 +81,12 @@ class Hands:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    async def drain(self) -> None:
-        """Finishes what was begun, within limits."""
-        for waiting in (self._binds.join(), self._chores.join()):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_S):
-                    await waiting
+    async def drain(self) -> bool:
+        """Finishes what was begun, within limits. Whether no Binding is under way any more."""
+        bound = await _within(DRAIN_S, self._binds.join())
+        await _within(DRAIN_S, self._chores.join())
         await self._recorder.close(DRAIN_S)
+        return bound
 
     def drop(self) -> None:
         """Forgets what nobody will do any more."""
@@ -135,3 +134,12 @@ class Hands:
     async def _read(self, effect: ReadPod) -> None:
         pod = await self._writer.read_pod(effect.namespace, effect.name, effect.uid)
         self._answer(events.PodRead(self._clock.monotonic(), self._clock.wall(), effect.uid, effect.seq, pod))
+
+
+async def _within(limit_s: float, waiting: Work) -> bool:
+    """Whether it ended in time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await waiting
+            return True
+    return False

@@ -152,8 +152,9 @@ class Shell:
                 if task.done():
                     task.result()  # raises why it ended
             self._leading = False  # no new decisions; what was begun is finished
-            await self._hands.drain()
-            if self._election is not None:
+            drained = await self._hands.drain()
+            if self._election is not None and drained:
+                # Else the lease is left to run out: a Binding that lands late must not meet the next leader's.
                 await self._election.release()
         finally:
             told.cancel()
