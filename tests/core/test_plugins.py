@@ -23,8 +23,8 @@ from carbon_scheduler.core.model import (
 )
 from carbon_scheduler.core.plugin import by_maximum
 from carbon_scheduler.core.plugins import default_profile
-from carbon_scheduler.core.plugins.node_affinity import as_int64
 from carbon_scheduler.core.plugins.taints import tolerates
+from carbon_scheduler.core.selectors import as_int64
 from carbon_scheduler.core.snapshot import Snapshot
 
 MIB = 2**20
@@ -36,7 +36,7 @@ def snapshot(*nodes: Node, pods: tuple[Pod, ...] = ()) -> Snapshot:
         snap.put_node(node, None)
     for pod in pods:
         assert pod.node_name
-        snap.charge(snap.slot_of[pod.node_name], pod.charge or pod.spec.requests, pod.spec.host_ports, 1)
+        snap.charge(snap.slot_of[pod.node_name], pod, 1)
     return snap
 
 
@@ -330,16 +330,17 @@ def test_only_what_changed_is_judged_again() -> None:
     before = framework.judged
     framework.judge(make_pod(cpu="100m", spec={"node_selector": (("disk", "ssd"),)}))
     assert framework.judged == before
-    snap.charge(7, pod.spec.requests, (), 1)
+    snap.charge(7, pod, 1)
     framework.judge(pod)
     assert framework.judged == before + 2  # one node, in the two plugins that read the load
 
 
 def test_huge_quantities_saturate_and_do_not_wrap() -> None:
     huge = requests(2**62, 2**62)
-    snap = snapshot(make_node("n"), pods=tuple(make_pod(node="n", charge=huge) for _ in range(5)))
+    pods = tuple(make_pod(node="n", charge=huge) for _ in range(5))
+    snap = snapshot(make_node("n"), pods=pods)
     verdict = Framework(default_profile(), snap).judge(make_pod(cpu="1m"))
     assert not verdict.feasible.any()
-    for _ in range(5):
-        snap.charge(0, huge, (), -1)
+    for pod in pods:
+        snap.charge(0, pod, -1)
     assert Framework(default_profile(), snap).judge(make_pod(cpu="1m")).feasible.sum() == 1

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from carbon_scheduler.core.grid import GridZones, NodeZone
-    from carbon_scheduler.core.model import GridZone, HostPort, Node, NodeName, Pod, PodUid, Requests
+    from carbon_scheduler.core.model import GridZone, Namespace, Node, NodeName, Pod, PodUid
+    from carbon_scheduler.core.objects import AnyObject, ObjectKind
 
 REMEMBERED: Final = 20_000
 """Uids of pods that are gone, kept so that a late event cannot bring one back."""
@@ -31,9 +32,10 @@ class Cluster:
         self.pods: dict[PodUid, Pod] = {}
         self.zones: dict[NodeName, NodeZone] = {}
         self.assumed: dict[PodUid, NodeName] = {}
+        self.namespaces: dict[str, Namespace] = {}
         self._grid = grid
         self._default = default_grid_zone
-        self._charged: dict[PodUid, tuple[NodeName, Requests, tuple[HostPort, ...]]] = {}
+        self._charged: dict[PodUid, tuple[NodeName, Pod]] = {}
         self._on: dict[NodeName, dict[PodUid, None]] = {}
         self._gone: dict[PodUid, None] = {}
 
@@ -50,8 +52,7 @@ class Cluster:
         slot = self.snap.put_node(node, zone.grid_zone)
         if before is None:
             for uid in self._on.get(node.name, ()):
-                _, requests, ports = self._charged[uid]
-                self.snap.charge(slot, requests, ports, 1)
+                self.snap.charge(slot, self._charged[uid][1], 1)
         return before
 
     def drop_node(self, name: NodeName) -> Node | None:
@@ -61,8 +62,7 @@ class Cluster:
             return None
         before = self.snap.nodes[slot]
         for uid in self._on.get(name, ()):
-            _, requests, ports = self._charged[uid]
-            self.snap.charge(slot, requests, ports, -1)
+            self.snap.charge(slot, self._charged[uid][1], -1)
         self.snap.drop_node(name)
         del self.zones[name]
         return before
@@ -118,27 +118,46 @@ class Cluster:
         return (self.pods[uid] for uid in self._on.get(name, ()))
 
     def _charge(self, pod: Pod, node: NodeName) -> None:
-        requests = pod.takes
-        now = (node, requests, pod.spec.host_ports)
         was = self._charged.get(pod.uid)
-        if was == now:
+        if was and was[0] == node and _takes_alike(was[1], pod):
             return
         if was:
             self._discharge(pod.uid)
-        self._charged[pod.uid] = now
+        self._charged[pod.uid] = (node, pod)
         self._on.setdefault(node, {})[pod.uid] = None
         if (slot := self.snap.slot_of.get(node)) is not None:
-            self.snap.charge(slot, requests, pod.spec.host_ports, 1)
+            self.snap.charge(slot, pod, 1)
 
     def _discharge(self, uid: PodUid) -> None:
         if (was := self._charged.pop(uid, None)) is None:
             return
-        node, requests, ports = was
+        node, pod = was
         del self._on[node][uid]
         if not self._on[node]:
             del self._on[node]
         if (slot := self.snap.slot_of.get(node)) is not None:
-            self.snap.charge(slot, requests, ports, -1)
+            self.snap.charge(slot, pod, -1)
+
+    # -- other objects -------------------------------------------------------------------------------------------
+
+    def put_object(self, new: AnyObject) -> AnyObject | None:
+        """Adds or replaces a volume, claim, service, ...; returns what it was before."""
+        return self.snap.objects.put(new)
+
+    def drop_object(self, kind: ObjectKind, key: str) -> AnyObject | None:
+        """Forgets one; returns what it was."""
+        return self.snap.objects.drop(kind, key)
+
+    def put_namespace(self, namespace: Namespace) -> Namespace | None:
+        """Adds or replaces a namespace; returns what it was before."""
+        before = self.namespaces.get(namespace.name)
+        self.namespaces[namespace.name] = namespace
+        self.snap.namespaces[namespace.name] = namespace.labels
+        return before
+
+    def drop_namespace(self, name: str) -> Namespace | None:
+        self.snap.namespaces.pop(name, None)
+        return self.namespaces.pop(name, None)
 
     # -- checks --------------------------------------------------------------------------------------------------
 
@@ -174,6 +193,11 @@ class Cluster:
             zone = old.grid_zones[old.grid_zone[a]] if old.grid_zone[a] >= 0 else None
             assert zone == self.zones[n].grid_zone, n
         assert _ports_by_name(old) == _ports_by_name(new)
+
+
+def _takes_alike(was: Pod, now: Pod) -> bool:
+    """Whether a pod takes the same from its node as before."""
+    return was.terminating == now.terminating and was.spec == now.spec and was.takes == now.takes
 
 
 def _ports_by_name(snap: Snapshot) -> dict[tuple[str, int], dict[str, dict[str, int]]]:

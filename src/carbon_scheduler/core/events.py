@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from carbon_scheduler.core.carbon import CarbonValue
 from carbon_scheduler.core.model import GridZone, Namespace, Node, NodeName, Pod, PodUid, Struct
+from carbon_scheduler.core.objects import AnyObject, ObjectKind
 
 
 class _Event(Struct, frozen=True, tag=True):
@@ -40,6 +41,19 @@ class NamespaceChanged(_Event, frozen=True):
 
 class NamespaceGone(_Event, frozen=True):
     name: str
+
+
+class ObjectChanged(_Event, frozen=True):
+    """One of the other objects was added or changed; the whole object as it is now."""
+
+    object: AnyObject
+
+
+class ObjectGone(_Event, frozen=True):
+    """`key` is `namespace/name`, or the name of an object outside namespaces."""
+
+    kind: ObjectKind
+    key: str
 
 
 class CarbonChanged(_Event, frozen=True):
@@ -103,6 +117,8 @@ Event = (
     | PodGone
     | NamespaceChanged
     | NamespaceGone
+    | ObjectChanged
+    | ObjectGone
     | CarbonChanged
     | Synced
     | Tick

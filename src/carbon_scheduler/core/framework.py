@@ -31,13 +31,13 @@ NO_NODES: Final = "no nodes available to schedule pods"
 class _Row:
     """One state's answers for all slots, and up to which changes they are current."""
 
-    __slots__ = ("_load_at", "_reads_load", "_spec_at", "codes", "fits", "raw", "state")
+    __slots__ = ("_load_at", "_raw", "_reads_load", "_spec_at", "codes", "fits", "state")
 
     def __init__(self, state: State, snap: Snapshot, *, reads_load: bool) -> None:
         self.state = state
         self.codes: NDArray[np.uint64] = np.zeros(snap.capacity, np.uint64)
         self.fits: NDArray[np.bool_] = np.ones(snap.capacity, np.bool_)
-        self.raw: NDArray[np.int64] = np.zeros(snap.capacity, np.int64)
+        self._raw: NDArray[np.int64] = np.zeros(snap.capacity, np.int64)
         self._reads_load = reads_load
         self._spec_at = self._load_at = -1
 
@@ -56,8 +56,28 @@ class _Row:
             self.codes[rows] = codes
             self.fits[rows] = codes == 0
         if self.state.scores:
-            self.raw[rows] = self.state.score(snap, rows)
+            self._raw[rows] = self.state.score(snap, rows)
         return snap.capacity if rows is ALL or changed is None else len(changed)
+
+    def score(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
+        """0..100 for the feasible `slots`."""
+        return self.state.normalise(self._raw[slots])
+
+
+class _Once:
+    """The answers of a state that reads the whole cluster: for one attempt."""
+
+    __slots__ = ("_snap", "codes", "fits", "state")
+
+    def __init__(self, state: State, snap: Snapshot) -> None:
+        self.state = state
+        self._snap = snap
+        if state.filters:
+            self.codes: NDArray[np.uint64] = state.reject(snap, ALL)
+            self.fits: NDArray[np.bool_] = self.codes == 0
+
+    def score(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
+        return self.state.normalise(self.state.score(self._snap, slots))
 
 
 class Verdict:
@@ -71,7 +91,7 @@ class Verdict:
     def __init__(
         self,
         snap: Snapshot,
-        rows: Sequence[tuple[Plugin, _Row]],
+        rows: Sequence[tuple[Plugin, _Row | _Once]],
         rejected: tuple[Plugin, Rejected] | None = None,
     ) -> None:
         self.rejected = rejected
@@ -98,12 +118,12 @@ class Verdict:
         total = np.zeros(len(slots), np.int64)
         for plugin, row in self._rows:
             if row.state.scores:
-                total += plugin.weight * row.state.normalise(row.raw[slots])
+                total += plugin.weight * row.score(slots)
         return total
 
     def scores(self, slots: NDArray[np.intp]) -> dict[str, NDArray[np.int64]]:
         """Each scoring plugin's 0..100 for the feasible `slots`."""
-        return {p.name: row.state.normalise(row.raw[slots]) for p, row in self._rows if row.state.scores}
+        return {p.name: row.score(slots) for p, row in self._rows if row.state.scores}
 
     def reasons(self) -> list[tuple[Plugin | None, NDArray[np.intp], NDArray[np.uint64], tuple[str, ...]]]:
         """For each plugin that turned nodes away first: those slots, their codes, and what the bits mean. The plugin is
@@ -188,10 +208,16 @@ class Framework:
         if self._generation != snap.generation:
             self._rows.clear()
             self._generation = snap.generation
-        rows: list[tuple[Plugin, _Row]] = []
+        rows: list[tuple[Plugin, _Row | _Once]] = []
         for plugin in self._plugins:
             key = plugin.key(pod)
             if key is None:
+                continue
+            if plugin.reads == "cluster":
+                made = plugin.prepare(pod, snap)
+                if isinstance(made, Rejected):
+                    return Verdict(snap, (), (plugin, made))
+                rows.append((plugin, _Once(made, snap)))
                 continue
             found = self._row(plugin, key, pod)
             if isinstance(found, Rejected):
@@ -202,14 +228,14 @@ class Framework:
 
     def wakes(self, pod: Pod, rejecting: Sequence[str], change: Change) -> bool:
         """Whether a change may make room for a pod that these plugins rejected."""
-        return any(self._by_name[name].wakes(pod, change) for name in rejecting)
+        return any(self._by_name[name].wakes(pod, change, self._snap) for name in rejecting)
 
     def _row(self, plugin: Plugin, key: Hashable, pod: Pod) -> _Row | Rejected:
         name = (plugin.name, key)
         found = self._rows.pop(name, None)
         if found is None:
             made = plugin.prepare(pod, self._snap)
-            found = made if isinstance(made, Rejected) else _Row(made, self._snap, reads_load=plugin.reads_load)
+            found = made if isinstance(made, Rejected) else _Row(made, self._snap, reads_load=plugin.reads == "load")
             if len(self._rows) >= MAX_ROWS:
                 del self._rows[next(iter(self._rows))]
         self._rows[name] = found

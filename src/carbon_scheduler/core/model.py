@@ -19,7 +19,7 @@ MAX_QUANTITY: Final = 2**62
 """Quantities saturate here, so that allocatable minus requested always fits in int64 (upstream saturates at 2**63-1)."""
 
 
-class Struct(msgspec.Struct, frozen=True, gc=False):
+class Struct(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Base of the core's records: immutable, compared by value, not tracked by the garbage collector."""
 
 
@@ -44,6 +44,10 @@ class Requirement(Struct, frozen=True):
     key: str
     operator: str
     values: tuple[str, ...] = ()
+
+
+Selector = tuple[Requirement, ...] | None
+"""A label selector's ANDed requirements: () matches everything, None (no selector given) nothing."""
 
 
 class NodeSelectorTerm(Struct, frozen=True):
@@ -90,11 +94,62 @@ class Requests(Struct, frozen=True):
         )
 
 
+class PodTerm(Struct, frozen=True):
+    """One term of pod affinity or anti-affinity. `namespaces` is the pod's own where the term names none, nor a selector."""
+
+    topology_key: str
+    selector: Selector = None
+    namespaces: tuple[str, ...] = ()
+    namespace_selector: Selector = None
+
+
+class WeightedPodTerm(Struct, frozen=True):
+    weight: int
+    term: PodTerm
+
+
+class SpreadConstraint(Struct, frozen=True):
+    """One topology spread constraint. `hard`: DoNotSchedule. `match_label_keys` are those that the pod itself carries."""
+
+    topology_key: str
+    max_skew: int
+    hard: bool = True
+    selector: Selector = None
+    match_label_keys: tuple[str, ...] = ()
+    min_domains: int | None = None
+    honor_affinity: bool = True
+    honor_taints: bool = False
+    """nodeAffinityPolicy and nodeTaintsPolicy."""
+
+
+class PodVolume(Struct, frozen=True):
+    """A volume that matters to where the pod may run.
+
+    `kind` "claim": `ref` is the claim's name; "ephemeral": `ref` is the volume's own name, the claim is "<pod>-<volume>". Else
+    the type of an in-tree volume as the API spells it (`awsElasticBlockStore`, `gcePersistentDisk`, `iscsi`, `rbd`,
+    `azureDisk`, ...), with `ref` as its identity and `more` as further parts of it.
+    """
+
+    kind: str
+    ref: str
+    read_only: bool = False
+    more: tuple[str, ...] = ()
+
+
+class Owner(Struct, frozen=True):
+    """The controller of a pod, kept in the shape only for the kinds that default spreading looks at."""
+
+    api_version: str
+    kind: str
+    name: str
+
+
 class PodSpec(Struct, frozen=True):
     """The shape of a pod: every field that an enabled plugin reads. Pods of one shape share masks and scores.
 
     Conversion interns these: equal shapes are one object. `node_name` of a pending pod is not here but in `Pod`;
-    `required_affinity` is None without the field and () when it has no terms, which matches nothing.
+    `required_affinity` is None without the field and () when it has no terms, which matches nothing. `images` are the
+    normalised names of containers, init containers and image volumes, with repetitions; `containers` counts the first two.
     """
 
     namespace: str = "default"
@@ -106,6 +161,17 @@ class PodSpec(Struct, frozen=True):
     preferred_affinity: tuple[PreferredTerm, ...] = ()
     host_ports: tuple[HostPort, ...] = ()
     priority: int = 0
+    spread: tuple[SpreadConstraint, ...] = ()
+    required_pod_affinity: tuple[PodTerm, ...] = ()
+    required_pod_anti_affinity: tuple[PodTerm, ...] = ()
+    preferred_pod_affinity: tuple[WeightedPodTerm, ...] = ()
+    preferred_pod_anti_affinity: tuple[WeightedPodTerm, ...] = ()
+    images: tuple[str, ...] = ()
+    containers: int = 1
+    volumes: tuple[PodVolume, ...] = ()
+    needs_features: tuple[str, ...] = ()
+    """Names of node features that the spec implies (NodeDeclaredFeatures), sorted."""
+    owner: Owner | None = None
 
 
 class Pod(Struct, frozen=True):
@@ -135,6 +201,12 @@ class Pod(Struct, frozen=True):
     resource_version: str = ""
     generation: int = 0
     """metadata.generation, for the condition's observedGeneration."""
+    started_s: float | None = None
+    """status.startTime as Unix time; None before the kubelet has accepted it. Which of two victims is the dearer."""
+    may_preempt: bool = True
+    """False for preemptionPolicy Never."""
+    preempted: bool = False
+    """Has the condition DisruptionTarget=True with reason PreemptionByScheduler."""
 
     @property
     def key(self) -> str:
@@ -144,6 +216,13 @@ class Pod(Struct, frozen=True):
     def takes(self) -> Requests:
         """What it takes on its node now."""
         return self.charge or self.spec.requests
+
+
+class Image(Struct, frozen=True):
+    """An image that a node has: all its normalised names, and its size."""
+
+    names: tuple[str, ...]
+    size_b: int
 
 
 class Node(Struct, frozen=True):
@@ -156,6 +235,9 @@ class Node(Struct, frozen=True):
     allocatable: dict[str, int] = {}
     provider_id: str = ""
     uid: str = ""
+    images: tuple[Image, ...] = ()
+    features: tuple[str, ...] = ()
+    """status.declaredFeatures."""
 
 
 class Namespace(Struct, frozen=True):

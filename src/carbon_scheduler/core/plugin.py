@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from carbon_scheduler.core.model import Node, Pod
+    from carbon_scheduler.core.model import Namespace, Node, Pod
+    from carbon_scheduler.core.objects import AnyObject
     from carbon_scheduler.core.snapshot import Snapshot
 
     Rows = slice | NDArray[np.intp]
@@ -62,21 +63,32 @@ class State:
         raise NotImplementedError(f"{type(self).__name__} does not filter")
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
-        """int64 (rows,): the raw score, from the node alone."""
+        """int64 (rows,): the raw score, from the node alone; from the feasible `rows` together where it reads the cluster."""
         raise NotImplementedError(f"{type(self).__name__} does not score")
 
     def normalise(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
-        """0..100 over the feasible nodes' raw scores. Default: they are already."""
+        """0..100 over the feasible nodes' raw scores, as `score` returned them last. Default: they are already."""
         return raw
 
 
 class Change(Struct, frozen=True):
-    """What an event changed, as queueing hints ask for it. Nodes: before and after (None: was not, or is no longer there)."""
+    """What an event changed, as queueing hints ask for it: things before and after (None: was not, or is no longer there).
 
-    kind: Literal["node", "pod-gone", "pod-shrunk"]
+    "node": one was added or changed; "node-gone": one was removed (`node_before`). Of a pod on a node: "pod-placed" (it
+    came, by whomever), "pod-gone", "pod-shrunk" (it takes less), "pod-labels". "self": the waiting pod itself changed.
+    "object": any of `objects`.
+    """
+
+    kind: Literal[
+        "node", "node-gone", "pod-gone", "pod-shrunk", "pod-placed", "pod-labels", "self", "namespace", "object"
+    ]
     node_before: Node | None = None
     node: Node | None = None
     pod: Pod | None = None
+    pod_before: Pod | None = None
+    namespace: Namespace | None = None
+    object_before: AnyObject | None = None
+    object: AnyObject | None = None
 
 
 class Plugin:
@@ -84,19 +96,22 @@ class Plugin:
 
     name: ClassVar[str]
     weight: ClassVar[int] = 0
-    reads_load: ClassVar[bool] = False
-    """Whether its arrays depend on what runs on a node, not only on what the node is."""
+    reads: ClassVar[Literal["node", "load", "cluster"]] = "node"
+    """What its arrays depend on: what the node is; also what runs on it; or anything in the snapshot. The states of the last
+    sort are prepared anew for each attempt, asked once for all nodes and once for the feasible ones, and never kept: what such
+    a plugin wants to keep between attempts, it keeps itself."""
 
     def key(self, pod: Pod) -> Hashable:
         """What of the pod the state depends on; None: this plugin has nothing to say about the pod (upstream's Skip)."""
         raise NotImplementedError
 
     def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
-        """Once per distinct key."""
+        """Once per distinct key; in every attempt where it reads the cluster."""
         raise NotImplementedError
 
-    def wakes(self, pod: Pod, change: Change) -> bool:
-        """Whether the change may make room for a pod that this plugin rejected (upstream's queueing hint)."""
+    def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
+        """Whether the change may make room for a pod that this plugin rejected (upstream's queueing hint). `snap` has it
+        already."""
         raise NotImplementedError
 
 

@@ -43,6 +43,8 @@ from carbon_scheduler.core.events import (
     NamespaceGone,
     NodeChanged,
     NodeGone,
+    ObjectChanged,
+    ObjectGone,
     PodChanged,
     PodGone,
     PodRead,
@@ -62,7 +64,7 @@ from carbon_scheduler.units import LABEL_PREFIX
 if TYPE_CHECKING:
     from carbon_scheduler.core.bindings import Binding
     from carbon_scheduler.core.grid import GridZones
-    from carbon_scheduler.core.model import GridZone, Namespace, Node, NodeName, Pod, PodUid
+    from carbon_scheduler.core.model import GridZone, Node, NodeName, Pod, PodUid
     from carbon_scheduler.core.settings import Policy, Settings
 
 _PLACEMENT = LABEL_PREFIX + "placement"
@@ -79,7 +81,6 @@ class Scheduler:
         self._framework = Framework(default_profile(), self.cluster.snap)
         self._placer = Placer(settings.placement, self.cluster, self.carbon)
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
-        self._namespaces: dict[str, Namespace] = {}
         self._bindings = Bindings(settings.initial_backoff_s, settings.max_backoff_s)
         self._gated: dict[PodUid, None] = {}
         self._outbox: list[Effect] = []
@@ -114,9 +115,18 @@ class Scheduler:
                 self.carbon.put(grid_zone, value)
                 self._grid_use.answered(grid_zone)
             case NamespaceChanged(namespace=namespace):
-                self._namespaces[namespace.name] = namespace
+                before = self.cluster.put_namespace(namespace)
+                if before is None or before.labels != namespace.labels:
+                    self._wake(Change("namespace", namespace=namespace))
             case NamespaceGone(name=gone):
-                self._namespaces.pop(gone, None)
+                self.cluster.drop_namespace(gone)
+            case ObjectChanged(object=found):
+                was = self.cluster.put_object(found)
+                if was != found:
+                    self._wake(Change("object", object_before=was, object=found))
+            case ObjectGone(kind=kind, key=key):
+                if (was := self.cluster.drop_object(kind, key)) is not None:
+                    self._wake(Change("object", object_before=was))
             case Synced():
                 self._begin()
             case Tick():
@@ -364,7 +374,7 @@ class Scheduler:
 
     def _policy(self, pod: Pod) -> Policy:
         """The pod's annotation, else its namespace's, else the configuration's; an unknown word counts as none."""
-        namespace = self._namespaces.get(pod.namespace)
+        namespace = self.cluster.namespaces.get(pod.namespace)
         for given in (pod.annotations, namespace.annotations if namespace else ()):
             word = next((value for key, value in given if key == _PLACEMENT), None)
             for policy in _POLICIES:

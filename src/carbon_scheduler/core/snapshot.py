@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
-from carbon_scheduler.core.model import MAX_QUANTITY, HostPort, Node, NodeName, Requests, Taint
+from carbon_scheduler.core.changes import ChangeLog
+from carbon_scheduler.core.model import MAX_QUANTITY, Node, NodeName, Taint
+from carbon_scheduler.core.objects import Objects
+from carbon_scheduler.core.peers import Peers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from carbon_scheduler.core.model import GridZone
+    from carbon_scheduler.core.model import GridZone, Pod
 
 _S = TypeVar("_S", bound=np.generic)
 
@@ -35,34 +38,6 @@ ANY_IP: Final = "0.0.0.0"
 def name_hash(text: str) -> int:
     """A fixed 64-bit hash: the same on every machine, for every PYTHONHASHSEED. Cost: about 1 µs."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-class ChangeLog:
-    """Which slots changed, in order. A reader keeps the position up to which it is current. Bounded."""
-
-    def __init__(self) -> None:
-        self._slots: list[int] = []
-        self._base = 0
-
-    @property
-    def position(self) -> int:
-        return self._base + len(self._slots)
-
-    def add(self, slot: int) -> None:
-        self._slots.append(slot)
-
-    def trim(self, keep: int) -> None:
-        """Forgets the older half when more than `keep` changes are held. Readers further behind start anew."""
-        if len(self._slots) > keep:
-            drop = len(self._slots) // 2
-            del self._slots[:drop]
-            self._base += drop
-
-    def since(self, position: int) -> list[int] | None:
-        """The distinct slots changed since `position`, in order of first change; None when that is no longer known."""
-        if position < self._base:
-            return None
-        return list(dict.fromkeys(self._slots[position - self._base :]))
 
 
 class LabelColumn:
@@ -109,6 +84,11 @@ class Snapshot:
         self.grid_zones: list[GridZone] = []
         self.ports: dict[tuple[str, int], dict[int, Counter[str]]] = {}
         """(protocol, port) -> slot -> how often each host IP takes it."""
+        self.peers = Peers(capacity)
+        """Pods on nodes by kind."""
+        self.objects = Objects()
+        self.namespaces: dict[str, dict[str, str]] = {}
+        """The labels of every namespace."""
         self.generation = 0
         """Changes when arrays were replaced or identifiers renumbered: what was computed before is void."""
         self.spec_log = ChangeLog()
@@ -187,8 +167,9 @@ class Snapshot:
 
     # -- load ----------------------------------------------------------------------------------------------------
 
-    def charge(self, slot: int, requests: Requests, host_ports: tuple[HostPort, ...], sign: int) -> None:
-        """Puts a pod's requests on a node (`sign` 1) or takes them off (-1). Cost: a few µs."""
+    def charge(self, slot: int, pod: Pod, sign: int) -> None:
+        """Puts a pod on a node (`sign` 1) or takes it off (-1), all that it takes there. Cost: a few µs."""
+        requests = pod.takes
         load = self._loads[slot]
         load.pods += sign
         load.cpu_m += sign * requests.cpu_m
@@ -208,7 +189,7 @@ class Snapshot:
         self.requested[EPHEMERAL, slot] = min(load.ephemeral_b, MAX_QUANTITY)
         self.scoring_requested[CPU, slot] = min(load.scoring_cpu_m, MAX_QUANTITY)
         self.scoring_requested[MEMORY, slot] = min(load.scoring_memory_b, MAX_QUANTITY)
-        for port in host_ports:
+        for port in pod.spec.host_ports:
             by_slot = self.ports.setdefault((port.protocol, port.port), {})
             ips = by_slot.setdefault(slot, Counter())
             ips[port.ip] += sign
@@ -218,6 +199,10 @@ class Snapshot:
                 del by_slot[slot]
             if not by_slot:
                 del self.ports[port.protocol, port.port]
+        if sign > 0:
+            self.peers.add(pod.spec, pod.terminating, slot)
+        else:
+            self.peers.remove(pod.spec, pod.terminating, slot)
         self._changed(self.load_log, slot)
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -272,6 +257,7 @@ class Snapshot:
         self._loads += [_Load() for _ in range(more)]
         self._free = list(range(self.capacity + more - 1, self.capacity - 1, -1))
         self.capacity += more
+        self.peers.grow(self.capacity)
         self.generation += 1
 
 

@@ -7,7 +7,6 @@ matches nothing; a preferred one ends the attempt in an error when there is a ch
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from carbon_scheduler.core.plugin import (
     State,
     by_maximum,
 )
+from carbon_scheduler.core.selectors import meets, problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,57 +31,6 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.snapshot import LabelColumn, Snapshot
 
 _NAME_FIELD: Final = "metadata.name"
-_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,19}\Z")
-_LABEL_VALUE: Final = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?\Z")
-
-
-def as_int64(text: str) -> int | None:
-    """What Go's strconv.ParseInt(text, 10, 64) reads, or None."""
-    if not _INTEGER.match(text):
-        return None
-    number = int(text)
-    return number if -(2**63) <= number < 2**63 else None
-
-
-def problem(requirement: Requirement) -> str:
-    """Why a label requirement is not valid (labels.NewRequirement), or "". Its key was checked by the API server."""
-    count = len(requirement.values)
-    if any(not _LABEL_VALUE.match(value) for value in requirement.values):
-        return (
-            "a valid label value has at most 63 letters, digits, '-', '_' and '.', and a letter or digit at both ends"
-        )
-    match requirement.operator:
-        case "In" | "NotIn":
-            return "" if count else "for 'in', 'notin' operators, values set can't be empty"
-        case "Exists" | "DoesNotExist":
-            return "values set must be empty for exists and does not exist" if count else ""
-        case "Gt" | "Lt":
-            if count != 1:
-                return "for 'Gt', 'Lt' operators, exactly one value is required"
-            return (
-                ""
-                if as_int64(requirement.values[0]) is not None
-                else "for 'Gt', 'Lt' operators, the value must be an integer"
-            )
-        case _:
-            return f"{requirement.operator!r} is not a valid node selector operator"
-
-
-def label_match(requirement: Requirement, value: str | None) -> bool:
-    """Whether one label value (None: missing) meets a valid requirement."""
-    match requirement.operator:
-        case "In":
-            return value in requirement.values
-        case "NotIn":
-            return value is None or value not in requirement.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-    mine, bound = None if value is None else as_int64(value), as_int64(requirement.values[0])
-    if mine is None or bound is None:
-        return False
-    return mine > bound if requirement.operator == "Gt" else mine < bound
 
 
 def _rows_match(requirement: Requirement, column: LabelColumn, rows: Rows) -> NDArray[np.bool_]:
@@ -95,7 +44,7 @@ def _rows_match(requirement: Requirement, column: LabelColumn, rows: Rows) -> ND
             if (known := column.values.get(value)) is not None:
                 found |= ids == known
         return found if requirement.operator == "In" else ~found
-    judged = [label_match(requirement, value) for value in column.values]
+    judged = [meets(requirement, value) for value in column.values]
     return np.array([*judged, False], np.bool_)[ids]  # -1, a missing label, takes the last
 
 
@@ -103,7 +52,7 @@ def term_matches_node(term: NodeSelectorTerm, node: Node) -> bool:
     """One term against one node; used by queueing hints, where there is no array."""
     if not (term.expressions or term.fields) or any(map(problem, term.expressions)):
         return False
-    return all(label_match(r, node.labels.get(r.key)) for r in term.expressions) and all(
+    return all(meets(r, node.labels.get(r.key)) for r in term.expressions) and all(
         _field_matches(r, node.name) for r in term.fields
     )
 
@@ -211,7 +160,7 @@ class NodeAffinity(Plugin):
             return Rejected(UNRESOLVABLE, ("pod affinity terms conflict",))
         return _Affinity(spec.node_selector, spec.required_affinity, spec.preferred_affinity)
 
-    def wakes(self, pod: Pod, change: Change) -> bool:
+    def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         if change.kind != "node" or change.node is None or not _selects(pod, change.node):
             return False
         return change.node_before is None or not _selects(pod, change.node_before)

@@ -41,5 +41,5 @@ class NodeName(Plugin):
         assert pod.node_name is not None
         return _Wanted(pod.node_name)
 
-    def wakes(self, pod: Pod, change: Change) -> bool:
+    def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         return change.kind == "node" and change.node is not None and change.node.name == pod.node_name

@@ -42,7 +42,7 @@ class _Ports(State):
 
 class NodePorts(Plugin):
     name = "NodePorts"
-    reads_load = True
+    reads = "load"
 
     def key(self, pod: Pod) -> tuple[HostPort, ...] | None:
         return pod.spec.host_ports or None
@@ -50,7 +50,7 @@ class NodePorts(Plugin):
     def prepare(self, pod: Pod, snap: Snapshot) -> State:
         return _Ports(pod.spec.host_ports)
 
-    def wakes(self, pod: Pod, change: Change) -> bool:
+    def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         if change.kind == "node":
             return change.node_before is None and change.node is not None
         if change.kind != "pod-gone" or change.pod is None:

@@ -80,7 +80,7 @@ class _Fit(State):
 class NodeResourcesFit(Plugin):
     name = "NodeResourcesFit"
     weight = 1
-    reads_load = True
+    reads = "load"
 
     def key(self, pod: Pod) -> Requests:
         return pod.spec.requests
@@ -91,7 +91,7 @@ class NodeResourcesFit(Plugin):
             return Rejected(UNRESOLVABLE, (f"pod requests more than {MAX_REASONS - 1} different resources",))
         return state
 
-    def wakes(self, pod: Pod, change: Change) -> bool:
+    def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         requests = pod.spec.requests
         if change.kind == "pod-gone":
             return True
@@ -143,7 +143,7 @@ def _evenness(
 class NodeResourcesBalancedAllocation(Plugin):
     name = "NodeResourcesBalancedAllocation"
     weight = 1
-    reads_load = True
+    reads = "load"
 
     def key(self, pod: Pod) -> tuple[int, int] | None:
         """Best-effort pods (neither cpu nor memory asked for) are skipped, as upstream does."""
@@ -153,5 +153,5 @@ class NodeResourcesBalancedAllocation(Plugin):
     def prepare(self, pod: Pod, snap: Snapshot) -> State:
         return _Balance(pod.spec.requests)
 
-    def wakes(self, pod: Pod, change: Change) -> bool:
+    def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         return False  # it only scores

@@ -91,7 +91,7 @@ class TaintToleration(Plugin):
     def prepare(self, pod: Pod, snap: Snapshot) -> State:
         return _Taints(pod.spec.tolerations)
 
-    def wakes(self, pod: Pod, change: Change) -> bool:
+    def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         if change.kind != "node" or change.node is None or _hard_untolerated(change.node, pod.spec.tolerations):
             return False
         return change.node_before is None or _hard_untolerated(change.node_before, pod.spec.tolerations)
@@ -114,7 +114,7 @@ class NodeUnschedulable(Plugin):
     def prepare(self, pod: Pod, snap: Snapshot) -> State:
         return _Cordon()
 
-    def wakes(self, pod: Pod, change: Change) -> bool:
+    def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         if change.kind != "node" or change.node is None or change.node.unschedulable:
             return False
         return change.node_before is None or change.node_before.unschedulable
