@@ -1,3 +1,6 @@
+// Kubernetes' end-to-end tests of the scheduler alone: the specs of k8s.io/kubernetes/test/e2e/scheduling as they are,
+// behind the flags and the framework of upstream's suite. The whole suite, with the specs of all SIGs, takes more than
+// twice as long to build (`build.sh --e2e`) and has the same ones under [sig-scheduling].
 package e2e
 
 import (
@@ -10,11 +13,13 @@ import (
 	"k8s.io/kubernetes/test/e2e/framework"
 	"k8s.io/kubernetes/test/e2e/framework/config"
 
+	// As in upstream's e2e_test.go: what the framework does before and after each spec.
 	_ "k8s.io/kubernetes/test/e2e/framework/debug/init"
 	_ "k8s.io/kubernetes/test/e2e/framework/metrics/init"
 	_ "k8s.io/kubernetes/test/e2e/framework/node/init"
-	_ "k8s.io/kubernetes/test/e2e/scheduling"
 	_ "k8s.io/kubernetes/test/utils/format"
+
+	_ "k8s.io/kubernetes/test/e2e/scheduling"
 )
 
 func TestMain(m *testing.M) {

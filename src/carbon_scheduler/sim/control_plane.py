@@ -72,7 +72,8 @@ class ControlPlane:
     account in each namespace) and TaintNodesByCondition (new nodes get a taint that only a controller removes).
     "upstream" leaves the defaults; use it together with `controller_manager` (and `kwok` to make nodes Ready).
     `users` are further users by name with their groups; their tokens are in `tokens`. RBAC applies to them.
-    `extra_args` are appended to a component's command line, by its program's name.
+    `extra_args` are appended to a component's command line, by its program's name. `kwok_stages` is a file of kwok's Stages
+    that replaces our own `kwok-stages.yaml`.
 
     Raises ControlPlaneMissing, or ControlPlaneFailed when a component is not ready within a minute.
     """
@@ -85,6 +86,7 @@ class ControlPlane:
         controller_manager: bool = False,
         scheduler: bool = False,
         kwok: bool = False,
+        kwok_stages: Path | None = None,
         users: Mapping[str, Sequence[str]] | None = None,
         extra_args: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
@@ -99,6 +101,7 @@ class ControlPlane:
         ]
         self._binaries = find_binaries(["etcd", "kube-apiserver", *self._more], binaries)
         self._admission = admission
+        self._kwok_stages = kwok_stages
         self._extra_args = extra_args or {}
         self._users = {"admin": ("system:masters",), **(users or {})}
         self.tokens = {name: secrets.token_hex(24) for name in self._users}
@@ -298,7 +301,9 @@ class ControlPlane:
 
     def _start_component(self, name: str, port: int) -> None:
         heartbeats = "kwok" in self._more
-        arguments = flags.controller(name, self.folder, port, kubeconfig=self.kubeconfig, heartbeats=heartbeats)
+        arguments = flags.controller(
+            name, self.folder, port, kubeconfig=self.kubeconfig, heartbeats=heartbeats, stages=self._kwok_stages
+        )
         child = self._launch(name, arguments)
         self._await(child, lambda: loopback.unwell(port, "/healthz", tls=name != "kwok"), "answers /healthz")
 

@@ -53,12 +53,14 @@ def kube_apiserver(folder: Path, port: int, *, etcd_port: int, admission: Admiss
     ]
 
 
-def controller(name: str, folder: Path, port: int, *, kubeconfig: Path, heartbeats: bool) -> list[str]:
+def controller(
+    name: str, folder: Path, port: int, *, kubeconfig: Path, heartbeats: bool, stages: Path | None = None
+) -> list[str]:
     """kube-controller-manager, kube-scheduler or kwok. `heartbeats`: something keeps the nodes' leases fresh."""
     if name == "kwok":
         return [
             f"--kubeconfig={kubeconfig}",
-            f"--config={Path(__file__).with_name('kwok-stages.yaml')}",
+            f"--config={stages or Path(__file__).with_name('kwok-stages.yaml')}",
             "--manage-all-nodes=true",
             f"--server-address=127.0.0.1:{port}",
             "--node-lease-duration-seconds=40",
