@@ -226,9 +226,22 @@ class Framework:
             rows.append((plugin, found))
         return Verdict(snap, rows)
 
+    def hears(self, rejecting: Sequence[str], change: Change) -> bool:
+        """Whether any of these plugins wants to be asked about such changes at all: what spares asking for each pod."""
+        topic = change.topic
+        return any(
+            plugin.hears is None or topic in plugin.hears for plugin in map(self._by_name.__getitem__, rejecting)
+        )
+
     def wakes(self, pod: Pod, rejecting: Sequence[str], change: Change) -> bool:
         """Whether a change may make room for a pod that these plugins rejected."""
-        return any(self._by_name[name].wakes(pod, change, self._snap) for name in rejecting)
+        topic, of_taints = change.topic, change.of_taints
+        for plugin in map(self._by_name.__getitem__, rejecting):
+            if plugin.hears is not None and topic not in plugin.hears:
+                continue
+            if (of_taints and plugin.wakes_on_taints) or plugin.wakes(pod, change, self._snap):
+                return True
+        return False
 
     def _row(self, plugin: Plugin, key: Hashable, pod: Pod) -> _Row | Rejected:
         name = (plugin.name, key)

@@ -84,13 +84,14 @@ class Requests(Struct, frozen=True):
     scoring_cpu_m: int = 0
     scoring_memory_b: int = 0
 
-    def exceeds(self, other: Requests) -> bool:
-        """Whether this is more than the other in any resource. The scoring amounts do not count."""
-        mine = (self.cpu_m, self.memory_b, self.ephemeral_storage_b)
-        theirs = (other.cpu_m, other.memory_b, other.ephemeral_storage_b)
-        scalars = dict(other.scalars)
-        return any(a > b for a, b in zip(mine, theirs, strict=True)) or any(
-            amount > scalars.get(name, 0) for name, amount in self.scalars
+    def reduced_to(self, now: Requests) -> frozenset[str]:
+        """The names of the resources of which `now` is less. The scoring amounts do not count."""
+        left = dict(now.scalars)
+        pairs = (
+            ("cpu", self.cpu_m, now.cpu_m),
+            ("memory", self.memory_b, now.memory_b),
+            ("ephemeral-storage", self.ephemeral_storage_b, now.ephemeral_storage_b),
+            *((name, amount, left.get(name, 0)) for name, amount in self.scalars),
         )
 
 

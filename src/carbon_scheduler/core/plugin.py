@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from carbon_scheduler.core.model import Namespace, Node, Pod
-    from carbon_scheduler.core.objects import AnyObject
+    from carbon_scheduler.core.objects import AnyObject, ObjectKind
     from carbon_scheduler.core.snapshot import Snapshot
 
     Rows = slice | NDArray[np.intp]
@@ -71,17 +71,23 @@ class State:
         return raw
 
 
+ChangeKind = Literal[
+    "node", "node-gone", "pod-gone", "pod-shrunk", "pod-placed", "pod-labels", "self", "namespace", "object"
+]
+
+
 class Change(Struct, frozen=True):
     """What an event changed, as queueing hints ask for it: things before and after (None: was not, or is no longer there).
 
-    "node": one was added or changed; "node-gone": one was removed (`node_before`). Of a pod on a node: "pod-placed" (it
-    came, by whomever), "pod-gone", "pod-shrunk" (it takes less), "pod-labels". "self": the waiting pod itself changed.
+    "node": one was added or changed; "node-gone": one was removed (`node_before`). Of a pod that has a node, or was nominated
+    to one: "pod-placed" (it came, by whomever; `pod`), "pod-gone" (`pod` is what it was), "pod-shrunk" (it takes less of
+    something) and "pod-labels" (both with `pod_before`). "self": the waiting pod itself changed (`pod_before`, `pod`).
     "object": any of `objects`.
+
+    An event that changes several things is one "node" or "self", and one of each other kind that applies.
     """
 
-    kind: Literal[
-        "node", "node-gone", "pod-gone", "pod-shrunk", "pod-placed", "pod-labels", "self", "namespace", "object"
-    ]
+    kind: ChangeKind
     node_before: Node | None = None
     node: Node | None = None
     pod: Pod | None = None
@@ -89,6 +95,29 @@ class Change(Struct, frozen=True):
     namespace: Namespace | None = None
     object_before: AnyObject | None = None
     object: AnyObject | None = None
+
+    @property
+    def topic(self) -> ChangeKind | ObjectKind:
+        """Its kind; of an object, what kind of object."""
+        found = self.object or self.object_before
+        return self.kind if found is None else found.kind
+
+    @property
+    def of_taints(self) -> bool:
+        """Whether a node's taints changed, or it was uncordoned (upstream's UpdateNodeTaint)."""
+        before, now = self.node_before, self.node
+        if before is None or now is None:
+            return False
+        return before.taints != now.taints or (before.unschedulable and not now.unschedulable)
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether a node's labels changed (UpdateNodeLabel), or those of the pod that this is about (UpdatePodLabel)."""
+        if self.node_before is not None and self.node is not None:
+            return self.node_before.labels != self.node.labels
+        if self.pod_before is not None and self.pod is not None:
+            return self.pod_before.spec.labels != self.pod.spec.labels
+        return False
 
 
 class Plugin:
@@ -100,6 +129,12 @@ class Plugin:
     """What its arrays depend on: what the node is; also what runs on it; or anything in the snapshot. The states of the last
     sort are prepared anew for each attempt, asked once for all nodes and once for the feasible ones, and never kept: what such
     a plugin wants to keep between attempts, it keeps itself."""
+    hears: frozenset[ChangeKind | ObjectKind] | None = None
+    """The topics of changes about which `wakes` must be asked; None: all. Others cost nothing, however many pods wait."""
+    wakes_on_taints: bool = True
+    """Upstream retries what a plugin rejected at every change of any node's taints, if the plugin registers for added nodes
+    and not for taints, as most do (v1.36.3 scheduler.go buildQueueingHintMap, a repair of long ago). `wakes` is not asked
+    then. False for those that register for taints themselves; without meaning where `hears` leaves "node" out."""
 
     def key(self, pod: Pod) -> Hashable:
         """What of the pod the state depends on; None: this plugin has nothing to say about the pod (upstream's Skip)."""
@@ -111,7 +146,8 @@ class Plugin:
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         """Whether the change may make room for a pod that this plugin rejected (upstream's queueing hint). `snap` has it
-        already."""
+        already. Asked once for all waiting pods of one shape, so it may look at the pod's spec and at nothing else of it, but
+        for its name when it has an ephemeral volume; and for "self" at all of it."""
         raise NotImplementedError
 
 

@@ -147,8 +147,8 @@ class Scheduler:
             self._settled(uid)
             if charged_to and charged_to != after.node_name:  # it was assumed elsewhere
                 self._wake(Change("pod-gone", pod=before))
-        if charged_to and before and before.takes.exceeds(after.takes):
-            self._wake(Change("pod-shrunk", pod=before))
+        if charged_to and before and before.takes.reduced_to(after.takes):
+            self._wake(Change("pod-shrunk", pod_before=before, pod=after))
         if after.node_name or uid in self._bindings:
             return
         if not self._ours(after):

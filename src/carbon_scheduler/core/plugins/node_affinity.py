@@ -7,7 +7,7 @@ matches nothing; a preferred one ends the attempt in an error when there is a ch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -58,12 +58,14 @@ def term_matches_node(term: NodeSelectorTerm, node: Node) -> bool:
 
 
 def _field_matches(requirement: Requirement, name: str) -> bool:
-    """Only metadata.name with In or NotIn and exactly one value is a valid field requirement."""
-    if requirement.key != _NAME_FIELD or len(requirement.values) != 1:
+    if requirement.key != _NAME_FIELD or not _field_is_valid(requirement):
         return False
-    if requirement.operator == "In":
-        return name == requirement.values[0]
-    return requirement.operator == "NotIn" and name != requirement.values[0]
+    return (name == requirement.values[0]) == (requirement.operator == "In")
+
+
+def _field_is_valid(requirement: Requirement) -> bool:
+    """Whether upstream can read it: In or NotIn with exactly one value."""
+    return len(requirement.values) == 1 and requirement.operator in ("In", "NotIn")
 
 
 def term_mask(term: NodeSelectorTerm, snap: Snapshot, rows: Rows) -> NDArray[np.bool_]:
@@ -147,6 +149,7 @@ class _Affinity(State):
 class NodeAffinity(Plugin):
     name = "NodeAffinity"
     weight = 2
+    hears = frozenset({"node"})
 
     def key(self, pod: Pod) -> object:
         spec = pod.spec
@@ -161,13 +164,21 @@ class NodeAffinity(Plugin):
         return _Affinity(spec.node_selector, spec.required_affinity, spec.preferred_affinity)
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
-        if change.kind != "node" or change.node is None or not _selects(pod, change.node):
+        if change.node is None or (change.node_before is not None and not change.of_labels):
             return False
-        return change.node_before is None or not _selects(pod, change.node_before)
+        now = _selects(pod, change.node)
+        before = change.node_before and _selects(pod, change.node_before)
+        return now == "unreadable" or (now == "yes" and before != "yes")
 
 
-def _selects(pod: Pod, node: Node) -> bool:
+def _selects(pod: Pod, node: Node) -> Literal["yes", "no", "unreadable"]:
+    """Whether a pod selects a node. A term that cannot be parsed counts when no other term matches: upstream retries then."""
     if any(node.labels.get(key) != value for key, value in pod.spec.node_selector):
-        return False
+        return "no"
     required = pod.spec.required_affinity
-    return required is None or any(term_matches_node(term, node) for term in required)
+    if required is None or any(term_matches_node(term, node) for term in required):
+        return "yes"
+    wrong = any(problem(r) for term in required for r in term.expressions) or any(
+        not _field_is_valid(r) for term in required for r in term.fields
+    )
+    return "unreadable" if wrong else "no"

@@ -33,6 +33,7 @@ class _Wanted(State):
 
 class NodeName(Plugin):
     name = "NodeName"
+    hears = frozenset({"node"})
 
     def key(self, pod: Pod) -> Name | None:
         return pod.node_name
@@ -42,4 +43,4 @@ class NodeName(Plugin):
         return _Wanted(pod.node_name)
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
-        return change.kind == "node" and change.node is not None and change.node.name == pod.node_name
+        return change.node_before is None  # of whatever name, as upstream

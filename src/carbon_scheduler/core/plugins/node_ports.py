@@ -43,6 +43,7 @@ class _Ports(State):
 class NodePorts(Plugin):
     name = "NodePorts"
     reads = "load"
+    hears = frozenset({"node", "pod-gone"})
 
     def key(self, pod: Pod) -> tuple[HostPort, ...] | None:
         return pod.spec.host_ports or None
@@ -52,10 +53,8 @@ class NodePorts(Plugin):
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         if change.kind == "node":
-            return change.node_before is None and change.node is not None
-        if change.kind != "pod-gone" or change.pod is None:
-            return False
-        return any(
+            return change.node_before is None
+        return change.pod is not None and any(
             (mine.protocol, mine.port) == (theirs.protocol, theirs.port) and _clash(mine.ip, (theirs.ip,))
             for mine in pod.spec.host_ports
             for theirs in change.pod.spec.host_ports

@@ -81,6 +81,7 @@ class NodeResourcesFit(Plugin):
     name = "NodeResourcesFit"
     weight = 1
     reads = "load"
+    hears = frozenset({"node", "pod-gone", "pod-shrunk", "self"})
 
     def key(self, pod: Pod) -> Requests:
         return pod.spec.requests
@@ -95,8 +96,12 @@ class NodeResourcesFit(Plugin):
         requests = pod.spec.requests
         if change.kind == "pod-gone":
             return True
-        if change.kind == "pod-shrunk":
-            return True
+        if change.kind in ("pod-shrunk", "self"):
+            was, now = change.pod_before, change.pod
+            if was is None or now is None:
+                return False
+            less = was.takes.reduced_to(now.takes)
+            return bool(less) if change.kind == "self" else not less.isdisjoint(name for name, _ in wanted(requests))
         node, before = change.node, change.node_before
         if node is None or not _fits_empty(node, requests):
             return False

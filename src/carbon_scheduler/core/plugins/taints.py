@@ -1,7 +1,7 @@
 """TaintToleration and NodeUnschedulable: which taints a pod tolerates, and how many soft ones it does not.
 
-Sources: kube-scheduler v1.36.3 plugins/tainttoleration, plugins/nodeunschedulable, k8s.io/api core/v1 toleration.go.
-The Gt and Lt operators are off by default there: such a toleration matches nothing.
+Sources: kube-scheduler v1.36.3 plugins/tainttoleration, plugins/nodeunschedulable (their queueing hints too), and
+k8s.io/api core/v1 toleration.go. The Gt and Lt operators are off by default there: such a toleration matches nothing.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ class _Taints(State):
 class TaintToleration(Plugin):
     name = "TaintToleration"
     weight = 3
+    hears = frozenset({"node", "self"})
+    wakes_on_taints = False
 
     def key(self, pod: Pod) -> tuple[Toleration, ...]:
         return pod.spec.tolerations
@@ -92,9 +94,17 @@ class TaintToleration(Plugin):
         return _Taints(pod.spec.tolerations)
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
-        if change.kind != "node" or change.node is None or _hard_untolerated(change.node, pod.spec.tolerations):
+        if change.kind == "self":
+            return _got_toleration(change)
+        if change.node is None or _hard_untolerated(change.node, pod.spec.tolerations):
             return False
         return change.node_before is None or _hard_untolerated(change.node_before, pod.spec.tolerations)
+
+
+def _got_toleration(change: Change) -> bool:
+    """Upstream's UpdatePodToleration: the API lets tolerations only be added."""
+    before, now = change.pod_before, change.pod
+    return before is not None and now is not None and before.spec.tolerations != now.spec.tolerations
 
 
 class _Cordon(State):
@@ -107,6 +117,8 @@ class _Cordon(State):
 
 class NodeUnschedulable(Plugin):
     name = "NodeUnschedulable"
+    hears = frozenset({"node", "self"})
+    wakes_on_taints = False
 
     def key(self, pod: Pod) -> bool | None:
         return None if tolerated(_UNSCHEDULABLE, pod.spec.tolerations) else True
@@ -115,6 +127,8 @@ class NodeUnschedulable(Plugin):
         return _Cordon()
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
-        if change.kind != "node" or change.node is None or change.node.unschedulable:
+        if change.kind == "self":
+            return _got_toleration(change) and tolerated(_UNSCHEDULABLE, pod.spec.tolerations)
+        if change.node is None or change.node.unschedulable:
             return False
         return change.node_before is None or change.node_before.unschedulable
