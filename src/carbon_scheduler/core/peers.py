@@ -1,22 +1,23 @@
 """How many pods of which kind are on which node: what affinity between pods and spreading are made of.
 
-Pods on nodes are grouped into kinds: one shape, being deleted or not. Two questions are answered by arrays over nodes, which
-every pod that comes or goes keeps up to date: how many pods there does a selector match (`matching`), and how many carry a
-given term of their own (`carrying`). A selector asked for the first time is judged once per kind.
+Pods on nodes are grouped into kinds: one shape, being deleted or not. Two questions are answered from counts which every pod
+that comes or goes keeps up to date: how many pods there does a selector match (`matching`), and how many carry a term of their
+own that speaks of a given pod (`speaking_of`). A selector asked for the first time is judged once per kind; terms are found by
+the labels that they ask for.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 
 import numpy as np
 
 from carbon_scheduler.core.changes import ChangeLog
 from carbon_scheduler.core.model import PodTerm, Selector, Struct
-from carbon_scheduler.core.selectors import matches
+from carbon_scheduler.core.selectors import fault, matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -25,16 +26,21 @@ if TYPE_CHECKING:
 MAX_COUNTS: Final = 512
 """Selectors counted at the same time; the least recently asked goes first, and is counted anew when asked again."""
 
+KEPT_CHANGES: Final = 4096
+"""Of each count; a reader that is further behind reads all of it."""
+
+_T = TypeVar("_T")
+
 Sort = Literal["required-affinity", "required-anti-affinity", "preferred-affinity", "preferred-anti-affinity"]
 
 
-class Wanted(Struct, frozen=True):
+class Wanted(Struct, frozen=True, cache_hash=True):
     """Which pods to count: those of the namespaces whose labels every one of the selectors matches.
 
     `namespaces` None means all. `terminating` tells whether pods that are being deleted count.
     """
 
-    namespaces: tuple[str, ...] | None
+    namespaces: tuple[str, ...] | frozenset[str] | None
     selectors: tuple[Selector, ...]
     terminating: bool = True
 
@@ -47,12 +53,18 @@ class Wanted(Struct, frozen=True):
         return all(matches(selector, labels) for selector in self.selectors)
 
 
-class Carried(Struct, frozen=True):
+class Carried(Struct, frozen=True, cache_hash=True):
     """A term as pods carry it. `weight` is 0 for a required one."""
 
     sort: Sort
     term: PodTerm
     weight: int = 0
+
+    def speaks_of(self, spec: PodSpec, labels: Mapping[str, str], of_namespace: Mapping[str, str]) -> bool:
+        """Whether it matches a pod: one with these labels, of a namespace with those."""
+        term = self.term
+        here = spec.namespace in term.namespaces or matches(term.namespace_selector, of_namespace)
+        return here and matches(term.selector, labels)
 
 
 class PeerCount:
@@ -73,7 +85,43 @@ class PeerCount:
         self.pods[slot] += by
         self.total += by
         self.log.add(slot)
-        self.log.trim(4096)
+        self.log.trim(KEPT_CHANGES)
+
+    def on(self, slot: int) -> int:
+        return self.pods.item(slot)
+
+    def slots(self) -> list[int]:
+        """Where there are any."""
+        found: list[int] = np.flatnonzero(self.pods).tolist()
+        return found
+
+
+class CarrierCount:
+    """How many pods carry a term, on which node; `log` tells where it changed. Read only. A cluster may have as many terms as
+    workloads, each with a few carriers: no array here."""
+
+    __slots__ = ("_on", "kinds", "log")
+
+    def __init__(self) -> None:
+        self._on: dict[int, int] = {}
+        self.kinds: dict[tuple[int, bool], None] = {}
+        self.log = ChangeLog()
+
+    def change(self, slot: int, by: int) -> None:
+        left = self._on.get(slot, 0) + by
+        if left:
+            self._on[slot] = left
+        else:
+            del self._on[slot]
+        self.log.add(slot)
+        self.log.trim(KEPT_CHANGES)
+
+    def on(self, slot: int) -> int:
+        return self._on.get(slot, 0)
+
+    def slots(self) -> list[int]:
+        """Where there are any."""
+        return list(self._on)
 
 
 class _Kind:
@@ -86,7 +134,45 @@ class _Kind:
         self.terminating = terminating
         self.on: dict[int, int] = {}
         self.terms = tuple(terms_of(spec))
-        self.counts: list[PeerCount] = []
+        self.counts: list[PeerCount | CarrierCount] = []
+
+
+class _ByLabel(Generic[_T]):
+    """Things that have a selector each, found by the labels of a pod: only those that it may match need to be judged."""
+
+    __slots__ = ("_any", "_by_pair")
+
+    def __init__(self) -> None:
+        self._by_pair: dict[tuple[str, str], dict[_T, None]] = {}
+        self._any: dict[_T, None] = {}
+
+    def put(self, thing: _T, selector: Selector) -> None:
+        if (pairs := _pairs(selector)) is None:
+            self._any[thing] = None
+        for pair in pairs or ():
+            self._by_pair.setdefault(pair, {})[thing] = None
+
+    def drop(self, thing: _T, selector: Selector) -> None:
+        self._any.pop(thing, None)
+        for pair in _pairs(selector) or ():
+            if (things := self._by_pair.get(pair)) is not None:
+                things.pop(thing, None)
+                if not things:
+                    del self._by_pair[pair]
+
+    def candidates(self, spec: PodSpec) -> list[_T]:
+        """Each once: a thing is kept under the values of one key, of which a pod has one."""
+        return [*self._any, *(thing for pair in spec.labels for thing in self._by_pair.get(pair, ()))]
+
+
+def _pairs(selector: Selector) -> tuple[tuple[str, str], ...] | None:
+    """One of these labels is on every pod that the selector matches; None: there is no such list."""
+    if selector is None:
+        return ()
+    for requirement in selector:
+        if requirement.operator == "In":
+            return tuple((requirement.key, value) for value in requirement.values)
+    return None
 
 
 class Peers:
@@ -95,10 +181,14 @@ class Peers:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._kinds: dict[tuple[int, bool], _Kind] = {}
+        self._kinds_in: dict[str, dict[tuple[int, bool], _Kind]] = {}
+        """The same by namespace."""
         self._counts: dict[Wanted, PeerCount] = {}
-        self._terms: dict[Carried, tuple[PeerCount, dict[tuple[int, bool], None]]] = {}
+        self._terms: dict[Carried, CarrierCount] = {}
+        self._counts_by_label: _ByLabel[Wanted] = _ByLabel()
+        self._terms_by_label: _ByLabel[Carried] = _ByLabel()
         self.terms_version = 0
-        """Changes when a term appears that no pod carried before, or one disappears."""
+        """Changes when a term appears that no pod carried before, or one disappears; 0 when none ever did."""
 
     # -- pods come and go ------------------------------------------------------------------------------------------
 
@@ -124,7 +214,7 @@ class Peers:
     def grow(self, capacity: int) -> None:
         """Nodes may have slots up to `capacity` from now on."""
         more = np.zeros(capacity - self._capacity, np.int64)
-        for count in (*self._counts.values(), *(count for count, _ in self._terms.values())):
+        for count in self._counts.values():
             count.pods = np.concatenate([count.pods, more])
         self._capacity = capacity
 
@@ -136,45 +226,63 @@ class Peers:
         count = self._counts.pop(wanted, None)
         if count is None:
             count = PeerCount(self._capacity)
-            for kind in self._kinds.values():
+            for kind in self._kinds_of(wanted.namespaces):
                 if wanted.takes(kind.spec, kind.terminating):
                     _join(kind, count)
             if len(self._counts) >= MAX_COUNTS:
-                self._end_count(self._counts.pop(next(iter(self._counts))))
+                self._end_count(next(iter(self._counts)))
+            self._counts_by_label.put(wanted, wanted.selectors[0] if wanted.selectors else ())
         self._counts[wanted] = count
         return count
 
-    def carrying(self, *sorts: Sort) -> Iterator[tuple[Carried, PeerCount]]:
-        """Every distinct term of these sorts that some pod on a node carries, with how many carry it where."""
-        for carried, (count, _) in self._terms.items():
-            if carried.sort in sorts:
-                yield carried, count
+    def speaking_of(self, spec: PodSpec, of_namespace: Mapping[str, str]) -> list[tuple[Carried, CarrierCount]]:
+        """Every distinct term carried by a pod on a node that matches a pod of this shape, whose namespace has these labels.
+
+        Cost: the terms that ask for a label which it has, and those that ask for none, are looked at.
+        """
+        labels = dict(spec.labels)
+        candidates = self._terms_by_label.candidates(spec)
+        return [(c, self._terms[c]) for c in candidates if c.speaks_of(spec, labels, of_namespace)]
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _new_kind(self, key: tuple[int, bool], spec: PodSpec) -> _Kind:
-        kind = self._kinds[key] = _Kind(spec, key[1])
-        kind.counts = [count for wanted, count in self._counts.items() if wanted.takes(spec, key[1])]
+        kind = self._kinds[key] = self._kinds_in.setdefault(spec.namespace, {})[key] = _Kind(spec, key[1])
+        for wanted in self._counts_by_label.candidates(spec):
+            if wanted.takes(spec, key[1]):
+                kind.counts.append(self._counts[wanted])
         for term in kind.terms:
             if (known := self._terms.get(term)) is None:
-                known = self._terms[term] = (PeerCount(self._capacity), {})
+                known = self._terms[term] = CarrierCount()
+                self._terms_by_label.put(term, term.term.selector)
                 self.terms_version += 1
-            known[1][key] = None
-            kind.counts.append(known[0])
+            known.kinds[key] = None
+            kind.counts.append(known)
         return kind
 
     def _forget_kind(self, key: tuple[int, bool], kind: _Kind) -> None:
-        del self._kinds[key]
+        namespace = kind.spec.namespace
+        del self._kinds[key], self._kinds_in[namespace][key]
+        if not self._kinds_in[namespace]:
+            del self._kinds_in[namespace]
         for term in kind.terms:
             if (known := self._terms.get(term)) is not None:  # a shape may carry one term twice
-                known[1].pop(key, None)
-                if not known[1]:
+                known.kinds.pop(key, None)
+                if not known.kinds:
                     del self._terms[term]
+                    self._terms_by_label.drop(term, term.term.selector)
                     self.terms_version += 1
 
-    def _end_count(self, count: PeerCount) -> None:
-        for kind in self._kinds.values():
-            kind.counts = [other for other in kind.counts if other is not count]
+    def _kinds_of(self, namespaces: Iterable[str] | None) -> Iterable[_Kind]:
+        if namespaces is None:
+            return self._kinds.values()
+        return [kind for name in dict.fromkeys(namespaces) for kind in self._kinds_in.get(name, {}).values()]
+
+    def _end_count(self, wanted: Wanted) -> None:
+        ended = self._counts.pop(wanted)
+        self._counts_by_label.drop(wanted, wanted.selectors[0] if wanted.selectors else ())
+        for kind in self._kinds_of(wanted.namespaces):
+            kind.counts = [count for count in kind.counts if count is not ended]
 
 
 def _join(kind: _Kind, count: PeerCount) -> None:
@@ -184,12 +292,25 @@ def _join(kind: _Kind, count: PeerCount) -> None:
 
 
 def terms_of(spec: PodSpec) -> Iterator[Carried]:
-    """The terms of a shape, one after the other. One that is there twice is carried twice."""
-    for term in spec.required_pod_affinity:
-        yield Carried("required-affinity", term)
-    for term in spec.required_pod_anti_affinity:
-        yield Carried("required-anti-affinity", term)
-    for weighted in spec.preferred_pod_affinity:
-        yield Carried("preferred-affinity", weighted.term, weighted.weight)
-    for weighted in spec.preferred_pod_anti_affinity:
-        yield Carried("preferred-anti-affinity", weighted.term, weighted.weight)
+    """The terms of a shape, one after the other; one that is there twice is carried twice.
+
+    Of a list with a selector that cannot be read there are none: upstream drops the whole list in silence (v1.36.3
+    framework/types.go, NodeInfo.AddPod and PodInfo.Update).
+    """
+    if readable(spec.required_pod_affinity):
+        for term in spec.required_pod_affinity:
+            yield Carried("required-affinity", term)
+    if readable(spec.required_pod_anti_affinity):
+        for term in spec.required_pod_anti_affinity:
+            yield Carried("required-anti-affinity", term)
+    if readable([weighted.term for weighted in spec.preferred_pod_affinity]):
+        for weighted in spec.preferred_pod_affinity:
+            yield Carried("preferred-affinity", weighted.term, weighted.weight)
+    if readable([weighted.term for weighted in spec.preferred_pod_anti_affinity]):
+        for weighted in spec.preferred_pod_anti_affinity:
+            yield Carried("preferred-anti-affinity", weighted.term, weighted.weight)
+
+
+def readable(terms: Iterable[PodTerm]) -> bool:
+    """Whether the selectors of all terms can be read."""
+    return not any(fault(term.selector) or fault(term.namespace_selector) for term in terms)
