@@ -25,7 +25,8 @@ def convert(
 
 
 def test_an_empty_pod_has_the_apis_defaults() -> None:
-    assert convert() == Pod(uid=PodUid("u"), namespace="ns", name="p", spec=model.PodSpec(namespace="ns"))
+    want = model.PodSpec(namespace="ns", containers=0)
+    assert convert() == Pod(uid=PodUid("u"), namespace="ns", name="p", spec=want)
 
 
 def test_every_field_of_a_full_pod() -> None:
@@ -55,12 +56,13 @@ def test_every_field_of_a_full_pod() -> None:
                 }
             },
             "initContainers": [
-                {"name": "s", "restartPolicy": "Always", "ports": [{"hostPort": 1}]},
-                {"name": "i", "ports": [{"hostPort": 9}]},
+                {"name": "s", "image": "sidecar", "restartPolicy": "Always", "ports": [{"hostPort": 1}]},
+                {"name": "i", "image": "init@sha256:0", "ports": [{"hostPort": 9}]},
             ],
             "containers": [
                 {
                     "name": "c",
+                    "image": "web:1",
                     "resources": {"requests": {"cpu": "1", "memory": "1Mi"}},
                     "ports": [
                         {"containerPort": 5},
@@ -103,6 +105,8 @@ def test_every_field_of_a_full_pod() -> None:
             preferred_affinity=(model.PreferredTerm(5, model.NodeSelectorTerm((model.Requirement("y", "Exists"),))),),
             host_ports=(model.HostPort("0.0.0.0", "TCP", 1), model.HostPort("1.2.3.4", "UDP", 2)),
             priority=7,
+            images=("sidecar:latest", "init@sha256:0", "web:1"),
+            containers=3,
         ),
         scheduler_name="carbon-aware-scheduler",
         node_name=NodeName("n1"),

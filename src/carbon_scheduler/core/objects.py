@@ -58,7 +58,8 @@ class Service(_Namespaced, frozen=True):
 
 
 class Workload(_Namespaced, frozen=True):
-    """A ReplicationController, ReplicaSet or StatefulSet, for its selector."""
+    """A ReplicationController, ReplicaSet or StatefulSet, for its selector: None without one, or with one that cannot be
+    parsed."""
 
     kind: Literal["ReplicationController", "ReplicaSet", "StatefulSet"]
     selector: Selector = None
@@ -84,7 +85,8 @@ class Claim(_Namespaced, frozen=True):
     request_b: int = 0
     volume_mode: str = "Filesystem"
     selector: Selector | Literal["none"] = "none"
-    """Of volumes; "none" when the claim has none, which is not the same as an empty one."""
+    """Of volumes; "none" when the claim has none, which is not the same as an empty one, and None when it cannot be parsed
+    (an error upstream)."""
     phase: str = ""
     terminating: bool = False
     bind_completed: bool = False
@@ -104,7 +106,8 @@ class ClaimRef(Struct, frozen=True):
 
 
 class Volume(_Cluster, frozen=True):
-    """A PersistentVolume. `source` is (kind, identity): ("csi", driver, handle), or an in-tree type with its identity."""
+    """A PersistentVolume. `source` is ("csi", driver, handle), or an in-tree type that CSI drivers have taken over with its
+    identity (as `PodVolume`: kind, ref, more), or () for all others, which no plugin tells apart."""
 
     kind: ClassVar[ObjectKind] = "PersistentVolume"
     capacity_b: int = 0
@@ -134,7 +137,6 @@ class StorageClass(_Cluster, frozen=True):
     provisioner: str = ""
     binding_mode: str = ""
     allowed_topologies: tuple[TopologyTerm, ...] = ()
-    parameters: tuple[tuple[str, str], ...] = ()
 
 
 class CsiNode(_Cluster, frozen=True):
@@ -163,13 +165,12 @@ class StorageCapacity(_Namespaced, frozen=True):
 
 
 class Attachment(_Cluster, frozen=True):
-    """A VolumeAttachment. `volume_name` is the PersistentVolume's, "" for an inline one, whose `source` is then given."""
+    """A VolumeAttachment. `volume_name` is the PersistentVolume's, "" for an inline one, which no plugin counts."""
 
     kind: ClassVar[ObjectKind] = "VolumeAttachment"
     attacher: str = ""
     node_name: str = ""
     volume_name: str = ""
-    source: tuple[str, ...] = ()
 
 
 AnyObject = (

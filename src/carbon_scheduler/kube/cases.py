@@ -18,6 +18,7 @@ from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.errors import InvalidObject
 from carbon_scheduler.kube import wire
 from carbon_scheduler.kube.convert import Converter
+from carbon_scheduler.kube.wire_parts import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 SUCCESS: Final = "Success"
 
 
-class Case(wire.Wire):
+class Case(Wire):
     """A saved cluster and one pending pod. Further lists are accepted and ignored until a plugin reads them."""
 
     pod: wire.Pod

@@ -10,24 +10,30 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from carbon_scheduler.core import model
-from carbon_scheduler.core.model import NodeName, PodUid
-from carbon_scheduler.kube import resources, wire
+from carbon_scheduler.core.model import MAX_QUANTITY, NodeName, PodUid
+from carbon_scheduler.kube import pod_parts, resources, wire
+from carbon_scheduler.kube.pod_parts import INT32
+from carbon_scheduler.kube.refusal import MAX_LABELS, MAX_TERMS, Refusal, within, words
+from carbon_scheduler.kube.selectors import node_term
+from carbon_scheduler.kube.wire_parts import PodTerms
 from carbon_scheduler.units import LABEL_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from carbon_scheduler.kube import wire_parts as parts
 
 MAX_ANNOTATION_B = 4096
-MAX_LABELS = 1000
-"""More are cut off (in the order of their keys) and the pod refused: real objects have a few dozen."""
-MAX_TERMS = 1000
-"""Tolerations, ports, selector terms and their expressions, each."""
-MAX_REFUSAL = 512
 MAX_SUMS = 4096
 """Different ways to ask for resources whose sums are remembered."""
 FINISHED = ("Succeeded", "Failed")
 
 T = TypeVar("T")
+_Peers = tuple[
+    tuple[model.PodTerm, ...],
+    tuple[model.PodTerm, ...],
+    tuple[model.WeightedPodTerm, ...],
+    tuple[model.WeightedPodTerm, ...],
+]
+_NO_TERMS = PodTerms()
 
 
 class Interner:
@@ -64,26 +70,36 @@ class Converter:
         spec = found.spec or wire.PodSpec()
         status = found.status or wire.PodStatus()
         namespace = meta.namespace or "default"
-        refusal = _Refusal(found.problem)
+        refusal = Refusal(found.problem)
         requests, charge = self._resources(spec, status, refusal)
         if beyond := _beyond(spec):
-            refusal.say(
-                f"{beyond}: this release does not schedule that yet, and binding the pod without it could break the pod; "
-                "give it schedulerName default-scheduler, or remove the constraint"
-            )
+            refusal.say(beyond)
         if found.problem is not None and spec.node_name:
             charge = resources.everything()
+        labels = self._labels(meta.labels, refusal)
+        image_names, containers = pod_parts.images(spec, refusal)
+        peers = self._peers(spec.affinity, namespace, refusal)
         shape = self._shapes(
             model.PodSpec(
                 namespace=namespace,
-                labels=self._labels(meta.labels, refusal),
+                labels=labels,
                 requests=requests,
                 tolerations=self._tolerations(spec.tolerations, refusal),
-                node_selector=self._parts(tuple(sorted(_words(spec.node_selector).items()))),
+                node_selector=self._parts(tuple(sorted(words(spec.node_selector).items()))),
                 required_affinity=self._required(spec.affinity, refusal),
                 preferred_affinity=self._preferred(spec.affinity, refusal),
                 host_ports=self._parts(_host_ports(spec, refusal)),
-                priority=spec.priority or 0,
+                priority=within(spec.priority, *INT32),
+                spread=self._spread(spec, meta.labels, refusal),
+                required_pod_affinity=peers[0],
+                required_pod_anti_affinity=peers[1],
+                preferred_pod_affinity=peers[2],
+                preferred_pod_anti_affinity=peers[3],
+                images=self._parts(image_names),
+                containers=containers,
+                volumes=self._parts(pod_parts.volumes(spec.volumes, refusal)) if spec.volumes else (),
+                needs_features=pod_parts.needs_features(spec),
+                owner=self._parts(pod_parts.owner(meta.owner_references)) if meta.owner_references else None,
             )
         )
         kept, size_b = _annotations(meta.annotations)
@@ -106,10 +122,13 @@ class Converter:
             refusal=refusal.text,
             resource_version=meta.resource_version or "",
             generation=meta.generation or 0,
+            started_s=_time_s(status.start_time) if status.start_time else None,
+            may_preempt=spec.preemption_policy != "Never",
+            preempted=pod_parts.preempted(status),
         )
 
     def _resources(
-        self, spec: wire.PodSpec, status: wire.PodStatus, refusal: _Refusal
+        self, spec: wire.PodSpec, status: wire.PodStatus, refusal: Refusal
     ) -> tuple[model.Requests, model.Requests]:
         """(what it asks for, what it takes on its node). Pods of one template ask alike, so sums are looked up."""
         usual = resources.as_specified(spec, status)
@@ -137,27 +156,46 @@ class Converter:
         )
         return model.Node(
             name=NodeName(meta.name or ""),
-            labels=_words(meta.labels),
+            labels=words(meta.labels),
             taints=self._parts(taints),
             unschedulable=bool(spec.unschedulable) or found.problem is not None,
             allocatable=resources.allocatable(status.allocatable, resources.Reader(unreadable_as=0)),
             provider_id=spec.provider_id or "",
             uid=meta.uid or "",
+            images=self._parts(_images(status)),
+            features=self._parts(tuple(sorted({name for name in status.declared_features or () if name}))),
         )
 
     def namespace(self, found: wire.Namespace) -> model.Namespace:
         meta = found.metadata or wire.Meta()
-        return model.Namespace(meta.name or "", _words(meta.labels), _annotations(meta.annotations)[0])
+        return model.Namespace(meta.name or "", words(meta.labels), _annotations(meta.annotations)[0])
 
-    def _labels(self, found: wire.Words | None, refusal: _Refusal) -> tuple[tuple[str, str], ...]:
-        words = sorted(_words(found).items())
-        if len(words) > MAX_LABELS:
-            refusal.add(f"metadata.labels: got {len(words)}, expected at most {MAX_LABELS}")
-            words = words[:MAX_LABELS]
-        return self._parts(tuple(words))
+    def _peers(self, affinity: wire.Affinity | None, namespace: str, refusal: Refusal) -> _Peers:
+        if affinity is None:
+            return (), (), (), ()
+        near, far = affinity.pod_affinity or _NO_TERMS, affinity.pod_anti_affinity or _NO_TERMS
+        return (
+            self._parts(pod_parts.pod_terms(near.required, namespace, "required podAffinity", refusal)),
+            self._parts(pod_parts.pod_terms(far.required, namespace, "required podAntiAffinity", refusal)),
+            self._parts(pod_parts.weighted_terms(near.preferred, namespace, "preferred podAffinity", refusal)),
+            self._parts(pod_parts.weighted_terms(far.preferred, namespace, "preferred podAntiAffinity", refusal)),
+        )
+
+    def _spread(
+        self, spec: wire.PodSpec, labels: parts.Words | None, refusal: Refusal
+    ) -> tuple[model.SpreadConstraint, ...]:
+        found = spec.topology_spread_constraints
+        return self._parts(pod_parts.spread(found, labels or {}, refusal)) if found else ()
+
+    def _labels(self, found: parts.Words | None, refusal: Refusal) -> tuple[tuple[str, str], ...]:
+        labels = sorted(words(found).items())
+        if len(labels) > MAX_LABELS:
+            refusal.add(f"metadata.labels: got {len(labels)}, expected at most {MAX_LABELS}")
+            labels = labels[:MAX_LABELS]
+        return self._parts(tuple(labels))
 
     def _tolerations(
-        self, found: list[wire.Toleration | None] | None, refusal: _Refusal
+        self, found: list[wire.Toleration | None] | None, refusal: Refusal
     ) -> tuple[model.Toleration, ...]:
         return self._parts(
             tuple(
@@ -166,78 +204,46 @@ class Converter:
             )
         )
 
-    def _required(self, affinity: wire.Affinity | None, refusal: _Refusal) -> tuple[model.NodeSelectorTerm, ...] | None:
+    def _required(self, affinity: wire.Affinity | None, refusal: Refusal) -> tuple[model.NodeSelectorTerm, ...] | None:
         if affinity is None or affinity.node_affinity is None or affinity.node_affinity.required is None:
             return None
         terms = refusal.bounded(affinity.node_affinity.required.node_selector_terms, "required node affinity")
-        return self._parts(tuple(_term(term, refusal) for term in terms))
+        return self._parts(tuple(node_term(term, refusal) for term in terms))
 
-    def _preferred(self, affinity: wire.Affinity | None, refusal: _Refusal) -> tuple[model.PreferredTerm, ...]:
+    def _preferred(self, affinity: wire.Affinity | None, refusal: Refusal) -> tuple[model.PreferredTerm, ...]:
         if affinity is None or affinity.node_affinity is None:
             return ()
         terms = refusal.bounded(affinity.node_affinity.preferred, "preferred node affinity")
         return self._parts(
-            tuple(
-                model.PreferredTerm(max(-(2**31), min(t.weight or 0, 2**31 - 1)), _term(t.preference, refusal))
-                for t in terms
-            )
+            tuple(model.PreferredTerm(within(t.weight, *INT32), node_term(t.preference, refusal)) for t in terms)
         )
 
 
-class _Refusal:
-    """The first reason why a pod cannot be scheduled, "" without one."""
-
-    def __init__(self, problem: str | None) -> None:
-        self.text = ""
-        self.add(problem or "")
-
-    def add(self, problem: str) -> None:
-        if problem:
-            self.say(f"cannot read the pod: {problem}")
-
-    def say(self, text: str) -> None:
-        if not self.text:
-            self.text = text[:MAX_REFUSAL]
-
-    def bounded(self, found: list[T | None] | None, where: str) -> Iterable[T]:
-        if found is None:
-            return ()
-        if len(found) > MAX_TERMS:
-            self.add(f"{where}: got {len(found)}, expected at most {MAX_TERMS}")
-            found = found[:MAX_TERMS]
-        return [part for part in found if part is not None]
+_NOT_YET = (
+    "{}: this release does not schedule that yet, and binding the pod without it could break the pod; "
+    "give it schedulerName default-scheduler, or remove the constraint"
+)
+_NEVER = (
+    "spec.resourceClaims is not empty: dynamic resource allocation (DRA) is not supported yet, and the pod could not start "
+    "without its devices; give it schedulerName default-scheduler"
+)
 
 
 def _beyond(spec: wire.PodSpec) -> str:
-    """A hard constraint that no plugin of ours knows, "" without one. Soft ones (preferred, ScheduleAnyway) are not among
-    them: leaving them out makes a choice less good, not wrong."""
+    """A hard constraint that no plugin of ours knows, as the text of a condition; "" without one. Soft ones (preferred,
+    ScheduleAnyway) are not among them: leaving them out makes a choice less good, not wrong."""
     affinity = spec.affinity or wire.Affinity()
     for terms, name in ((affinity.pod_affinity, "podAffinity"), (affinity.pod_anti_affinity, "podAntiAffinity")):
         if terms is not None and terms.required:
-            return f"spec.affinity.{name} requires terms"
+            return _NOT_YET.format(f"spec.affinity.{name} requires terms")
     if any(c is not None and c.when_unsatisfiable == "DoNotSchedule" for c in spec.topology_spread_constraints or ()):
-        return "spec.topologySpreadConstraints has whenUnsatisfiable DoNotSchedule"
+        return _NOT_YET.format("spec.topologySpreadConstraints has whenUnsatisfiable DoNotSchedule")
     if any(v is not None and (v.persistent_volume_claim or v.ephemeral) for v in spec.volumes or ()):
-        return "spec.volumes uses a PersistentVolumeClaim"
-    return "spec.resourceClaims is not empty" if spec.resource_claims else ""
+        return _NOT_YET.format("spec.volumes uses a PersistentVolumeClaim")
+    return _NEVER if spec.resource_claims else ""
 
 
-def _term(found: wire.NodeSelectorTerm | None, refusal: _Refusal) -> model.NodeSelectorTerm:
-    if found is None:
-        return model.NodeSelectorTerm()
-    return model.NodeSelectorTerm(
-        _requirements(refusal.bounded(found.match_expressions, "matchExpressions")),
-        _requirements(refusal.bounded(found.match_fields, "matchFields")),
-    )
-
-
-def _requirements(found: Iterable[wire.Requirement]) -> tuple[model.Requirement, ...]:
-    return tuple(
-        model.Requirement(r.key or "", r.operator or "", tuple(value or "" for value in r.values or ())) for r in found
-    )
-
-
-def _host_ports(spec: wire.PodSpec, refusal: _Refusal) -> tuple[model.HostPort, ...]:
+def _host_ports(spec: wire.PodSpec, refusal: Refusal) -> tuple[model.HostPort, ...]:
     """Of containers and sidecars (GetHostPorts, pkg/scheduler/util/utils.go v1.36.3), each once."""
     ports: dict[model.HostPort, None] = {}
     sidecars = [c for c in spec.init_containers or () if c is not None and c.restart_policy == "Always"]
@@ -250,7 +256,18 @@ def _host_ports(spec: wire.PodSpec, refusal: _Refusal) -> tuple[model.HostPort, 
     return tuple(ports)
 
 
-def _annotations(found: wire.Words | None) -> tuple[tuple[tuple[str, str], ...], int]:
+def _images(status: wire.NodeStatus) -> tuple[model.Image, ...]:
+    """As the node reports them: names are not normalised here, upstream does not either."""
+    return tuple(
+        [
+            model.Image(tuple([name or "" for name in image.names]), within(image.size_bytes, 0, MAX_QUANTITY))
+            for image in (status.images or ())[:MAX_TERMS]
+            if image is not None and image.names
+        ]
+    )
+
+
+def _annotations(found: parts.Words | None) -> tuple[tuple[tuple[str, str], ...], int]:
     """(those of ours, the size of all in bytes)."""
     if not found:
         return (), 0
@@ -267,10 +284,6 @@ def _cut(text: str) -> str:
     if len(text) * 4 <= MAX_ANNOTATION_B or _size_b(text) <= MAX_ANNOTATION_B:
         return text
     return text.encode()[:MAX_ANNOTATION_B].decode(errors="ignore")
-
-
-def _words(found: Mapping[str, str | None] | None) -> dict[str, str]:
-    return {key: value or "" for key, value in found.items()} if found else {}
 
 
 def _scheduled_message(status: wire.PodStatus) -> str:

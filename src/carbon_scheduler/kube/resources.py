@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from carbon_scheduler.kube import wire
+    from carbon_scheduler.kube import wire_parts as parts
 
 Amounts = dict[str, int]
 """Resource name -> thousandths of its base unit."""
@@ -38,7 +39,7 @@ class Reader:
         self._unreadable_as = unreadable_as
         self.problem = ""
 
-    def amounts(self, found: wire.Quantities | None, where: str) -> Amounts:
+    def amounts(self, found: parts.Quantities | None, where: str) -> Amounts:
         if not found:
             return _NONE
         if len(found) > MAX_RESOURCES:
@@ -62,7 +63,7 @@ class Reader:
         self.problem = self.problem or problem
 
 
-def allocatable(found: wire.Quantities | None, reader: Reader) -> dict[str, int]:
+def allocatable(found: parts.Quantities | None, reader: Reader) -> dict[str, int]:
     """What a node offers: cpu in millicores, all else in base units."""
     amounts = reader.amounts(found, "status.allocatable")
     return {name: _unit(name, amount) for name, amount in amounts.items() if name in _PLAIN or scalar(name)}
@@ -183,11 +184,11 @@ def as_specified(spec: wire.PodSpec, status: wire.PodStatus | None) -> bool:
     return True
 
 
-def _items(found: wire.Quantities | None) -> tuple[tuple[str, str | int | float | None], ...]:
+def _items(found: parts.Quantities | None) -> tuple[tuple[str, str | int | float | None], ...]:
     return tuple(found.items()) if found else ()
 
 
-def _asked(found: wire.Resources | None) -> wire.Quantities | None:
+def _asked(found: wire.Resources | None) -> parts.Quantities | None:
     return None if found is None else found.requests
 
 

@@ -12,14 +12,18 @@ from typing import Generic, TypeVar
 import msgspec
 
 from carbon_scheduler.kube import scan
-
-
-class Wire(msgspec.Struct, rename="camel", gc=False):
-    """Base of all. `gc=False`: trees without cycles need no garbage collector, and there are very many of them."""
-
-
-Quantities = dict[str, str | int | float | None]
-Words = dict[str, str | None]
+from carbon_scheduler.kube.wire_parts import (
+    NodeSelector,
+    NodeSelectorTerm,
+    Owner,
+    PodTerms,
+    Present,
+    Quantities,
+    SpreadConstraint,
+    Volume,
+    Wire,
+    Words,
+)
 
 
 class Meta(Wire):
@@ -32,6 +36,7 @@ class Meta(Wire):
     annotations: Words | None = None
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
+    owner_references: list[Owner | None] | None = None
 
 
 class Object(Wire):
@@ -51,11 +56,17 @@ class Port(Wire):
     protocol: str | None = None
 
 
+class RestartRule(Wire):
+    action: str | None = None
+
+
 class Container(Wire):
     name: str | None = None
+    image: str | None = None
     resources: Resources | None = None
     ports: list[Port | None] | None = None
     restart_policy: str | None = None
+    restart_policy_rules: list[RestartRule | None] | None = None
 
 
 class Toleration(Wire):
@@ -63,21 +74,6 @@ class Toleration(Wire):
     operator: str | None = None
     value: str | None = None
     effect: str | None = None
-
-
-class Requirement(Wire):
-    key: str | None = None
-    operator: str | None = None
-    values: list[str | None] | None = None
-
-
-class NodeSelectorTerm(Wire):
-    match_expressions: list[Requirement | None] | None = None
-    match_fields: list[Requirement | None] | None = None
-
-
-class NodeSelector(Wire):
-    node_selector_terms: list[NodeSelectorTerm | None] | None = None
 
 
 class PreferredTerm(Wire):
@@ -92,29 +88,10 @@ class NodeAffinity(Wire):
     )
 
 
-class Present(Wire):
-    """An object of which only the presence matters."""
-
-
-class PodTerms(Wire):
-    required: list[Present | None] | None = msgspec.field(
-        default=None, name="requiredDuringSchedulingIgnoredDuringExecution"
-    )
-
-
 class Affinity(Wire):
     node_affinity: NodeAffinity | None = None
     pod_affinity: PodTerms | None = None
     pod_anti_affinity: PodTerms | None = None
-
-
-class SpreadConstraint(Wire):
-    when_unsatisfiable: str | None = None
-
-
-class Volume(Wire):
-    persistent_volume_claim: Present | None = None
-    ephemeral: Present | None = None
 
 
 class Gate(Wire):
@@ -132,6 +109,9 @@ class PodSpec(Wire):
     node_selector: Words | None = None
     affinity: Affinity | None = None
     priority: int | None = None
+    preemption_policy: str | None = None
+    host_network: bool | None = None
+    host_users: bool | None = None
     scheduling_gates: list[Gate | None] | None = None
     topology_spread_constraints: list[SpreadConstraint | None] | None = None
     volumes: list[Volume | None] | None = None
@@ -153,6 +133,7 @@ class Condition(Wire):
 
 class PodStatus(Wire):
     phase: str | None = None
+    start_time: str | None = None
     nominated_node_name: str | None = None
     conditions: list[Condition | None] | None = None
     container_statuses: list[ContainerStatus | None] | None = None
@@ -178,8 +159,15 @@ class NodeSpec(Wire):
     provider_id: str | None = msgspec.field(default=None, name="providerID")
 
 
+class Image(Wire):
+    names: list[str | None] | None = None
+    size_bytes: int | None = None
+
+
 class NodeStatus(Wire):
     allocatable: Quantities | None = None
+    images: list[Image | None] | None = None
+    declared_features: list[str | None] | None = None
 
 
 class Node(Object):
