@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carbon_scheduler.core.emissions import Costs
 from carbon_scheduler.core.placement import choose
 from carbon_scheduler.core.settings import Placement, Policy
 
@@ -28,7 +29,7 @@ CASES: dict[str, tuple[Policy, list[int], list[float], int]] = {
 @pytest.mark.parametrize(("policy", "totals", "costs", "want"), CASES.values(), ids=CASES)
 def test_choice(policy: Policy, totals: list[int], costs: list[float], want: int) -> None:
     hashes = np.arange(len(totals), dtype=np.uint64)
-    taken, blind = choose(policy, Placement(), np.array(totals, np.int64), np.array(costs), hashes, 0)
+    taken, blind = choose(policy, Placement(), np.array(totals, np.int64), Costs(np.array(costs, np.float64)), hashes, 0)
     assert taken == want
     assert blind == int(np.argmax(totals))
 
@@ -40,7 +41,7 @@ TIES = {"at it": (20, 1), "after it": (15, 1), "wraps around": (31, 0), "the las
 def test_ties_take_the_first_node_at_or_after_the_pods_place(start: int, want: int) -> None:
     hashes = np.array([10, 20, 30], np.uint64)
     same = np.zeros(3, np.int64)
-    assert choose("off", Placement(), same, np.zeros(3), hashes, start) == (want, want)
+    assert choose("off", Placement(), same, Costs(np.zeros(3)), hashes, start) == (want, want)
 
 
 rows = st.lists(
@@ -59,10 +60,10 @@ def test_raising_an_intensity_never_attracts_a_pod(
     costs = np.array([n[1] for n in nodes])
     hashes = np.array([n[2] for n in nodes], np.uint64)
     which = data.draw(st.integers(0, len(nodes) - 1))
-    before, _ = choose(policy, Placement(), totals, costs, hashes, start)
+    before, _ = choose(policy, Placement(), totals, Costs(costs), hashes, start)
     dearer = costs.copy()
     dearer[which] += 100
-    after, _ = choose(policy, Placement(), totals, dearer, hashes, start)
+    after, _ = choose(policy, Placement(), totals, Costs(dearer), hashes, start)
     if policy == "carbon-first":
         assert after != which or before == which
 
@@ -75,7 +76,7 @@ def test_the_choice_does_not_depend_on_the_order_of_nodes(
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
     def pick(these: list[tuple[int, float, int]]) -> int:
-        arrays = np.array([n[0] for n in these], np.int64), np.array([n[1] for n in these])
+        arrays = np.array([n[0] for n in these], np.int64), Costs(np.array([n[1] for n in these]))
         taken, _ = choose("carbon-first", Placement(), *arrays, np.array([n[2] for n in these], np.uint64), start)
         return these[taken][2]
 

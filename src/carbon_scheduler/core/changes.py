@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 
 class ChangeLog:
     """Which slots changed, in order. A reader keeps the position up to which it is current. Bounded."""
 
     def __init__(self) -> None:
-        self._slots: list[int] = []
+        self._slots = array("q")
         self._base = 0
 
     @property
@@ -29,3 +37,9 @@ class ChangeLog:
         if position < self._base:
             return None
         return list(dict.fromkeys(self._slots[position - self._base :]))
+
+    def rows_since(self, position: int) -> NDArray[np.intp] | None:
+        """The same as an array, in which a slot that changed twice is there twice."""
+        if position < self._base:
+            return None
+        return np.frombuffer(self._slots[position - self._base :], np.int64)

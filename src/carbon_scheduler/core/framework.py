@@ -1,7 +1,8 @@
 """Runs the plugins of a profile for one pod: which nodes are feasible, why not the others, and upstream's score.
 
-Every plugin's answer for every node is kept as an array and brought up to date only where nodes changed since. Pods of one
-shape, and pods that merely agree in what one plugin reads, share those arrays.
+Pods that every plugin sees alike share a `_Shape`: which nodes fit and their score, as two arrays that are brought up to date
+only for the nodes that changed since. What depends on the node alone is kept in a `_Row` for each plugin, which many shapes
+share. Plugins that read the whole cluster are asked in each attempt. Reasons are worked out when somebody asks for them.
 """
 
 from __future__ import annotations
@@ -10,78 +11,217 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from carbon_scheduler.core.plugin import ALL, UNRESOLVABLE, UNRESOLVABLE_BIT, UNSCHEDULABLE, Rejected
+from carbon_scheduler.core.plugin import ALL, UNRESOLVABLE, UNRESOLVABLE_BIT, UNSCHEDULABLE, Rejected, State
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from carbon_scheduler.core.model import Pod
-    from carbon_scheduler.core.plugin import Change, Code, Plugin, Rows, State
+    from carbon_scheduler.core.model import Pod, PodSpec
+    from carbon_scheduler.core.plugin import Change, Code, Plugin, Rows
     from carbon_scheduler.core.snapshot import Snapshot
 
-MAX_ROWS: Final = 256
-"""Arrays kept, over all plugins and shapes; the least recently used goes first. At 5,000 nodes one takes 85 KB."""
+    Reasons = list[tuple[Plugin | None, NDArray[np.intp], NDArray[np.uint64], tuple[str, ...]]]
+
+MAX_SHAPES: Final = 256
+"""Shapes, and rows, whose arrays are kept; the least recently used goes first. At 5,000 nodes a shape takes 50 KB."""
+MAX_SPECS: Final = 8192
+"""Pod specs whose shape is remembered."""
 
 NARROWED: Final = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
 NO_NODES: Final = "no nodes available to schedule pods"
 
 
+def _relative(state: State) -> bool:
+    """Whether its scores depend on which nodes are feasible."""
+    return type(state).normalise is not State.normalise
+
+
 class _Row:
-    """One state's answers for all slots, and up to which changes they are current."""
+    """What a plugin that looks at the node alone says of every slot.
 
-    __slots__ = ("_load_at", "_raw", "_reads_load", "_spec_at", "codes", "fits", "state")
+    `flat` is the score of all nodes when it is the same for each, whichever of them are feasible; else None.
+    """
 
-    def __init__(self, state: State, snap: Snapshot, *, reads_load: bool) -> None:
-        self.state = state
-        self.codes: NDArray[np.uint64] = np.zeros(snap.capacity, np.uint64)
-        self.fits: NDArray[np.bool_] = np.ones(snap.capacity, np.bool_)
-        self._raw: NDArray[np.int64] = np.zeros(snap.capacity, np.int64)
-        self._reads_load = reads_load
-        self._spec_at = self._load_at = -1
-
-    def refresh(self, snap: Snapshot) -> int:
-        """Brings the arrays up to date and returns how many slots were judged again. Cost: O(changed)."""
-        changed = snap.spec_log.since(self._spec_at) if self._spec_at >= 0 else None
-        if changed is not None and self._reads_load:
-            loads = snap.load_log.since(self._load_at)
-            changed = None if loads is None else list(dict.fromkeys(changed + loads)) if changed else loads
-        self._spec_at, self._load_at = snap.spec_log.position, snap.load_log.position
-        if changed is not None and not changed:
-            return 0
-        rows: Rows = ALL if changed is None or 4 * len(changed) > snap.capacity else np.array(changed, np.intp)
-        if self.state.filters:
-            codes = self.state.reject(snap, rows)
-            self.codes[rows] = codes
-            self.fits[rows] = codes == 0
-        if self.state.scores:
-            self._raw[rows] = self.state.score(snap, rows)
-        return snap.capacity if rows is ALL or changed is None else len(changed)
-
-    def score(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
-        """0..100 for the feasible `slots`."""
-        return self.state.normalise(self._raw[slots])
-
-
-class _Once:
-    """The answers of a state that reads the whole cluster: for one attempt."""
-
-    __slots__ = ("_snap", "codes", "fits", "state")
+    __slots__ = ("_at", "fits", "flat", "raw", "state")
 
     def __init__(self, state: State, snap: Snapshot) -> None:
         self.state = state
-        self._snap = snap
-        if state.filters:
-            self.codes: NDArray[np.uint64] = state.reject(snap, ALL)
-            self.fits: NDArray[np.bool_] = self.codes == 0
+        self.fits: NDArray[np.bool_] = np.ones(snap.capacity, np.bool_)
+        self.raw: NDArray[np.int64] = np.zeros(snap.capacity if state.scores else 0, np.int64)
+        self.flat: int | None = None
+        self._at = -1
 
-    def score(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
-        return self.state.normalise(self.state.score(self._snap, slots))
+    def refresh(self, snap: Snapshot) -> int:
+        """Brings the arrays up to date and returns how many slots were judged again. Cost: O(changed), and O(nodes) to see
+        whether the scores are flat."""
+        if self._at == snap.spec_log.position:
+            return 0
+        rows = _rows(snap, snap.spec_log.rows_since(self._at) if self._at >= 0 else None)
+        self._at = snap.spec_log.position
+        if self.state.filters:
+            self.fits[rows] = self.state.reject(snap, rows) == 0
+        if self.state.scores:
+            self.raw[rows] = self.state.score(snap, rows)
+            there = self.raw[snap.alive]
+            even = not len(there) or bool((there == there[0]).all())
+            self.flat = int(self.state.normalise(there[:1]).sum()) if even else None
+        return _size(snap, rows)
+
+    def codes(self, snap: Snapshot) -> NDArray[np.uint64]:
+        return self.state.reject(snap, ALL)
+
+    def score(self, snap: Snapshot, slots: NDArray[np.intp]) -> NDArray[np.int64]:
+        return self.state.normalise(self.raw[slots])
+
+
+class _Load:
+    """A plugin that also reads what runs on a node: judged where that changed, straight into the shape."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def codes(self, snap: Snapshot) -> NDArray[np.uint64]:
+        return self.state.reject(snap, ALL)
+
+    def score(self, snap: Snapshot, slots: NDArray[np.intp]) -> NDArray[np.int64]:
+        return self.state.normalise(self.state.score(snap, slots))
+
+
+class _Once:
+    """A plugin that reads the whole cluster: its answers hold for one attempt."""
+
+    __slots__ = ("_codes", "state")
+
+    def __init__(self, state: State, snap: Snapshot) -> None:
+        self.state = state
+        self._codes: NDArray[np.uint64] | None = state.reject(snap, ALL) if state.filters else None
+
+    def codes(self, snap: Snapshot) -> NDArray[np.uint64]:
+        assert self._codes is not None
+        return self._codes
+
+    def score(self, snap: Snapshot, slots: NDArray[np.intp]) -> NDArray[np.int64]:
+        if self.state.constant is not None:
+            return np.full(len(slots), self.state.constant, np.int64)
+        return self.state.normalise(self.state.score(snap, slots))
+
+
+class _Shape:
+    """Pods that all plugins but those that read the cluster see alike.
+
+    `fits` is bool (capacity,). `ranked` is int64 (capacity,): the weighted sum of those scores that do not depend on which
+    nodes are feasible, -1 where the node does not fit. `curved`: there are others, which are not equal for all nodes.
+    `allowed` are the slots that the pod is pinned to, None without such a limit. Built up to the first plugin that refuses the
+    pod as a whole.
+    """
+
+    __slots__ = (
+        "_load_at",
+        "_spec_at",
+        "_standing",
+        "_steady",
+        "allowed",
+        "curved",
+        "failed",
+        "fits",
+        "loads",
+        "parts",
+        "ranked",
+        "rejected",
+        "rows",
+    )
+
+    def __init__(self, snap: Snapshot) -> None:
+        self.parts: dict[int, _Row | _Load] = {}
+        self.rows: list[tuple[Plugin, _Row]] = []
+        self.loads: list[tuple[Plugin, State]] = []
+        self.rejected: tuple[int, Rejected] | None = None
+        self.failed = ""
+        self.fits: NDArray[np.bool_] = np.zeros(snap.capacity, np.bool_)
+        self.ranked: NDArray[np.int64] = np.full(snap.capacity, -1, np.int64)
+        self.curved = False
+        self.allowed: NDArray[np.bool_] | None = None
+        self._standing: NDArray[np.bool_] = self.fits
+        self._steady: NDArray[np.int64] | None = None
+        self._spec_at = self._load_at = -1
+
+    def add(self, number: int, plugin: Plugin, part: _Row | _Load) -> None:
+        self.parts[number] = part
+        self.failed = self.failed or part.state.failure
+        if isinstance(part, _Row):
+            self.rows.append((plugin, part))
+        else:
+            self.loads.append((plugin, part.state))
+
+    def refresh(self, snap: Snapshot) -> int:
+        """Brings the arrays up to date and returns how many slots were judged again. Cost: O(changed); O(nodes) when a node
+        itself changed."""
+        spec, load = snap.spec_log, snap.load_log
+        rows: Rows
+        if self._spec_at != spec.position:
+            changed = spec.rows_since(self._spec_at) if self._spec_at >= 0 else None
+            if changed is not None:
+                loads = load.rows_since(self._load_at)
+                changed = None if loads is None else np.concatenate([changed, loads])
+            judged = sum(row.refresh(snap) for _, row in self.rows)
+            self._stand(snap)
+            rows = _rows(snap, changed)
+        elif self._load_at != load.position and self.loads:
+            judged = 0
+            rows = _rows(snap, load.rows_since(self._load_at))
+        else:
+            return 0
+        self._spec_at, self._load_at = spec.position, load.position
+        fits = self._standing[rows]
+        if rows is ALL:
+            fits = fits.copy()
+        total: NDArray[np.int64] | int = 0 if self._steady is None else self._steady[rows]
+        for plugin, state in self.loads:
+            if state.filters:
+                fits &= state.reject(snap, rows) == 0
+            if state.scores:
+                score = state.score(snap, rows)
+                total = total + (score if plugin.weight == 1 else plugin.weight * score)
+        self.fits[rows] = fits
+        self.ranked[rows] = np.where(fits, total, -1)
+        return judged + _size(snap, rows)
+
+    def _stand(self, snap: Snapshot) -> None:
+        """What depends on the nodes alone, put together."""
+        standing = snap.alive.copy()
+        self.allowed = None
+        self.curved = any(state.scores and _relative(state) for _, state in self.loads)
+        self._steady = None
+        for plugin, row in self.rows:
+            state = row.state
+            if (only := state.only(snap)) is not None:
+                self.allowed = np.zeros(snap.capacity, np.bool_)
+                self.allowed[only] = True
+                standing &= self.allowed
+            if state.filters:
+                standing &= row.fits
+            if state.scores and not _relative(state):
+                steady = plugin.weight * row.raw
+                self._steady = steady if self._steady is None else self._steady + steady
+            elif state.scores and row.flat is None:
+                self.curved = True
+        self._standing = standing
+
+
+def _rows(snap: Snapshot, changed: NDArray[np.intp] | None) -> Rows:
+    return ALL if changed is None or 4 * len(changed) > snap.capacity else changed
+
+
+def _size(snap: Snapshot, rows: Rows) -> int:
+    return snap.capacity if isinstance(rows, slice) else len(rows)
 
 
 class Verdict:
-    """What the plugins say about one pod over the snapshot as it is. Valid until the snapshot changes.
+    """What the plugins say about one pod over the snapshot as it is. Valid until that changes; its arrays are read only.
 
     `feasible` is bool (capacity,). `rejected` is (plugin, rejection) when the pod was refused as a whole. `failed` is the text
     of an error that ends the attempt when two or more nodes are feasible (for one, upstream does not score). `rejecting` are
@@ -91,56 +231,71 @@ class Verdict:
     def __init__(
         self,
         snap: Snapshot,
-        rows: Sequence[tuple[Plugin, _Row | _Once]],
+        plugins: Sequence[Plugin],
+        shape: _Shape,
+        once: Mapping[int, _Once],
         rejected: tuple[Plugin, Rejected] | None = None,
     ) -> None:
         self.rejected = rejected
-        self.failed = next((row.state.failure for _, row in rows if row.state.failure), "")
+        self.failed = shape.failed
         self._snap = snap
-        self._rows = rows
-        self._allowed: NDArray[np.bool_] | None = None
-        self.feasible: NDArray[np.bool_]
-        if rejected:
-            self.feasible = np.zeros(snap.capacity, np.bool_)
-            return
-        self.feasible = snap.alive.copy()
-        for _, row in rows:
-            if (only := row.state.only(snap)) is not None:
-                self._allowed = np.zeros(snap.capacity, np.bool_)
-                self._allowed[only] = True
-                self.feasible &= self._allowed
-        for _, row in rows:
-            if row.state.filters:
-                self.feasible &= row.fits
+        self._plugins = plugins
+        self._shape = shape
+        self._once = once
+        self.feasible: NDArray[np.bool_] = np.zeros(snap.capacity, np.bool_) if rejected else shape.fits
+        for part in once.values():
+            self.failed = self.failed or part.state.failure
+            if part.state.filters and not rejected:
+                self.feasible = self.feasible & (part.codes(snap) == 0)
+
+    def ranked(self) -> NDArray[np.int64]:
+        """int64 (capacity,): upstream's weighted score of the feasible nodes, less what all of them have alike; -1 elsewhere.
+        Cost: none when nothing but plugins of the node and its load have to do with the pod."""
+        shape = self._shape
+        if shape.curved or any(part.state.scores and part.state.constant is None for part in self._once.values()):
+            slots = np.flatnonzero(self.feasible)
+            ranked = np.full(self._snap.capacity, -1, np.int64)
+            ranked[slots] = self.totals(slots)
+            return ranked
+        return shape.ranked if self.feasible is shape.fits else np.where(self.feasible, shape.ranked, -1)
 
     def totals(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
         """Upstream's weighted sum for the feasible `slots` (all of them: scores are relative). int64 (slots,)."""
         total = np.zeros(len(slots), np.int64)
-        for plugin, row in self._rows:
-            if row.state.scores:
-                total += plugin.weight * row.score(slots)
+        for plugin, part in self._parts():
+            if part.state.scores:
+                total += plugin.weight * part.score(self._snap, slots)
         return total
 
     def scores(self, slots: NDArray[np.intp]) -> dict[str, NDArray[np.int64]]:
         """Each scoring plugin's 0..100 for the feasible `slots`."""
-        return {p.name: row.score(slots) for p, row in self._rows if row.state.scores}
+        return {plugin.name: part.score(self._snap, slots) for plugin, part in self._parts() if part.state.scores}
 
-    def reasons(self) -> list[tuple[Plugin | None, NDArray[np.intp], NDArray[np.uint64], tuple[str, ...]]]:
+    def reasons(self) -> Reasons:
         """For each plugin that turned nodes away first: those slots, their codes, and what the bits mean. The plugin is
         None for nodes outside the set that the pod is pinned to."""
-        found: list[tuple[Plugin | None, NDArray[np.intp], NDArray[np.uint64], tuple[str, ...]]] = []
+        found: Reasons = []
         left = self._snap.alive.copy()
-        if self._allowed is not None:
-            out = np.flatnonzero(left & ~self._allowed)
+        if self._shape.allowed is not None:
+            out = np.flatnonzero(left & ~self._shape.allowed)
             if len(out):
                 found.append((None, out, np.full(len(out), UNRESOLVABLE_BIT | np.uint64(1), np.uint64), (NARROWED,)))
-            left &= self._allowed
-        for plugin, row in self._rows:
-            if row.state.filters:
-                out = np.flatnonzero(left & ~row.fits)
+            left &= self._shape.allowed
+        for plugin, part in self._parts():
+            if part.state.filters:
+                codes = part.codes(self._snap)
+                out = np.flatnonzero(left & (codes != 0))
                 if len(out):
-                    found.append((plugin, out, row.codes[out], row.state.reasons))
+                    found.append((plugin, out, codes[out], part.state.reasons))
                     left[out] = False
+        return found
+
+    def _parts(self) -> list[tuple[Plugin, _Row | _Load | _Once]]:
+        found: list[tuple[Plugin, _Row | _Load | _Once]] = []
+        for number, plugin in enumerate(self._plugins):
+            part = self._shape.parts.get(number) or self._once.get(number)
+            if part is not None:
+                found.append((plugin, part))
         return found
 
     @property
@@ -194,37 +349,39 @@ class Framework:
     """The plugins of one profile and their arrays over one snapshot."""
 
     def __init__(self, plugins: Sequence[Plugin], snap: Snapshot) -> None:
-        self._plugins = tuple(plugins)
+        self.plugins = tuple(plugins)
         self._by_name = {plugin.name: plugin for plugin in plugins}
+        self._kept = tuple((number, p) for number, p in enumerate(self.plugins) if p.reads != "cluster")
+        self._asked = tuple((number, p) for number, p in enumerate(self.plugins) if p.reads == "cluster")
         self._snap = snap
         self._generation = snap.generation
-        self._rows: dict[tuple[str, Hashable], _Row | Rejected] = {}
+        self._rows: dict[tuple[int, Hashable], _Row] = {}
+        self._shapes: dict[int, _Shape] = {}
+        self._keys: dict[tuple[Hashable, ...], int] = {}
+        self._specs: dict[int, tuple[PodSpec, int]] = {}
         self.judged = 0
         """Slots judged so far, over all plugins: counted work."""
 
     def judge(self, pod: Pod) -> Verdict:
-        """Filters all nodes for a pod. Cost: O(plugins x nodes) bit operations, plus judging what changed."""
+        """Filters all nodes for a pod. Cost: judging what changed, and O(nodes) for each plugin that reads the cluster."""
         snap = self._snap
-        if self._generation != snap.generation:
-            self._rows.clear()
-            self._generation = snap.generation
-        rows: list[tuple[Plugin, _Row | _Once]] = []
-        for plugin in self._plugins:
-            key = plugin.key(pod)
-            if key is None:
+        shape = self._shape(pod)
+        stop = len(self.plugins) if shape.rejected is None else shape.rejected[0]
+        if shape.rejected is None:
+            self.judged += shape.refresh(snap)
+        once: dict[int, _Once] = {}
+        for number, plugin in self._asked:
+            if number > stop:
+                break
+            if plugin.key(pod) is None:
                 continue
-            if plugin.reads == "cluster":
-                made = plugin.prepare(pod, snap)
-                if isinstance(made, Rejected):
-                    return Verdict(snap, (), (plugin, made))
-                rows.append((plugin, _Once(made, snap)))
-                continue
-            found = self._row(plugin, key, pod)
-            if isinstance(found, Rejected):
-                return Verdict(snap, (), (plugin, found))
-            self.judged += found.refresh(snap)
-            rows.append((plugin, found))
-        return Verdict(snap, rows)
+            made = plugin.prepare(pod, snap)
+            if isinstance(made, Rejected):
+                return Verdict(snap, self.plugins, shape, {}, (plugin, made))
+            once[number] = _Once(made, snap)
+        if shape.rejected is not None:
+            return Verdict(snap, self.plugins, shape, {}, (self.plugins[stop], shape.rejected[1]))
+        return Verdict(snap, self.plugins, shape, once)
 
     def hears(self, rejecting: Sequence[str], change: Change) -> bool:
         """Whether any of these plugins wants to be asked about such changes at all: what spares asking for each pod."""
@@ -243,13 +400,53 @@ class Framework:
                 return True
         return False
 
-    def _row(self, plugin: Plugin, key: Hashable, pod: Pod) -> _Row | Rejected:
-        name = (plugin.name, key)
-        found = self._rows.pop(name, None)
-        if found is None:
-            made = plugin.prepare(pod, self._snap)
-            found = made if isinstance(made, Rejected) else _Row(made, self._snap, reads_load=plugin.reads == "load")
-            if len(self._rows) >= MAX_ROWS:
-                del self._rows[next(iter(self._rows))]
-        self._rows[name] = found
-        return found
+    # -- shapes --------------------------------------------------------------------------------------------------
+
+    def _shape(self, pod: Pod) -> _Shape:
+        if self._generation != self._snap.generation:
+            self._rows.clear()
+            self._shapes.clear()
+            self._generation = self._snap.generation
+        known = self._specs.get(id(pod.spec)) if pod.node_name is None else None
+        number = self._number(pod) if known is None else known[1]
+        shape = self._shapes.pop(number, None)
+        if shape is None:
+            shape = self._new_shape(pod)
+            if len(self._shapes) >= MAX_SHAPES:
+                del self._shapes[next(iter(self._shapes))]
+        self._shapes[number] = shape
+        return shape
+
+    def _number(self, pod: Pod) -> int:
+        """The number of the pod's shape. The spec is held, so that its id stays its own."""
+        if len(self._keys) >= MAX_SPECS or len(self._specs) >= MAX_SPECS:
+            self._keys.clear()
+            self._specs.clear()
+            self._shapes.clear()
+        key = tuple(plugin.key(pod) for _, plugin in self._kept)
+        number = self._keys.setdefault(key, len(self._keys))
+        if pod.node_name is None:
+            self._specs[id(pod.spec)] = (pod.spec, number)
+        return number
+
+    def _new_shape(self, pod: Pod) -> _Shape:
+        shape = _Shape(self._snap)
+        for number, plugin in self._kept:
+            key = plugin.key(pod)
+            if key is None:
+                continue
+            row = self._rows.pop((number, key), None) if plugin.reads == "node" else None
+            if row is None:
+                made = plugin.prepare(pod, self._snap)
+                if isinstance(made, Rejected):
+                    shape.rejected = (number, made)
+                    break
+                if plugin.reads == "load":
+                    shape.add(number, plugin, _Load(made))
+                    continue
+                row = _Row(made, self._snap)
+                if len(self._rows) >= MAX_SHAPES:
+                    del self._rows[next(iter(self._rows))]
+            self._rows[number, key] = row
+            shape.add(number, plugin, row)
+        return shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from carbon_scheduler.core.cluster import Cluster
-    from carbon_scheduler.core.emissions import GridCarbon
+    from carbon_scheduler.core.emissions import Costs, GridCarbon
     from carbon_scheduler.core.model import Pod
     from carbon_scheduler.core.settings import Placement, Policy
 
@@ -29,19 +30,16 @@ class Placer:
         self._carbon = carbon
         self._seq = 0
 
-    def place(
-        self, pod: Pod, policy: Policy, slots: NDArray[np.intp], totals: NDArray[np.int64], wall_s: float
-    ) -> Decision:
-        """The node for a pod among its feasible `slots` (n >= 1), with all that explains it. `totals` int64 (n,): upstream's
-        weighted score. Cost: about twenty vector operations."""
+    def place(self, pod: Pod, policy: Policy, ranked: NDArray[np.int64], feasible: int, wall_s: float) -> Decision:
+        """The node for a pod, with all that explains it. `ranked` int64 (capacity,): upstream's weighted score of the
+        `feasible` nodes (1 at least), negative elsewhere. Cost: about fifteen vector operations."""
         snap = self._cluster.snap
-        intensity = self._carbon.intensity_g_per_kwh()[slots]
-        cost_g = self._carbon.cost_g()[slots]
-        taken, blind = choose(policy, self._placement, totals, cost_g, snap.hash64[slots], name_hash(pod.uid))
-        node, other = snap.nodes[int(slots[taken])], snap.nodes[int(slots[blind])]
+        intensities = self._carbon.intensities
+        taken, blind = choose(policy, self._placement, ranked, self._carbon.costs, snap.hash64, name_hash(pod.uid))
+        node, other = snap.nodes[taken], snap.nodes[blind]
         assert node is not None
         assert other is not None
-        mine, theirs = _number(intensity[taken]), _number(intensity[blind])
+        mine, theirs = _number(intensities.cost_g[taken]), _number(intensities.cost_g[blind])
         grid_zone = self._cluster.zones[node.name].grid_zone
         value = self._carbon.value(grid_zone)
         at_us = int(wall_s * 1e6)
@@ -52,10 +50,10 @@ class Placer:
             node=node.name,
             grid_zone=grid_zone,
             intensity_g_per_kwh=mine,
-            cleanest_g_per_kwh=_number(np.fmin.reduce(intensity)),
+            cleanest_g_per_kwh=intensities.lowest(ranked),
             quality=value.quality if value else None,
             source=value.source if value else None,
-            feasible=len(slots),
+            feasible=feasible,
             policy=policy,
             blind=other.name,
             saved_g_per_kwh=None if mine is None or theirs is None else theirs - mine,
@@ -65,46 +63,53 @@ class Placer:
 
 
 def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-_NOTHING = np.iinfo(np.int64).min
+    return None if math.isnan(value) else float(value)
 
 
 def choose(
     policy: Policy,
     placement: Placement,
-    totals: NDArray[np.int64],
-    cost_g: NDArray[np.float64],
+    ranked: NDArray[np.int64],
+    costs: Costs,
     hash64: NDArray[np.uint64],
     start: int,
 ) -> tuple[int, int]:
-    """Indices of (the node to take, the node that upstream's score alone would take) among n >= 1 feasible nodes.
+    """Slots of (the node to take, the node that upstream's score alone would take).
 
-    `totals` int64 (n,) is upstream's weighted score, normalised over these nodes; `cost_g` float64 (n,), NaN without a
-    value; `hash64` uint64 (n,) fixes the order of ties, `start` is the pod's own place in that order.
-    Cost: about ten vector operations.
+    `ranked` int64 (n,) is upstream's weighted score, normalised over the feasible nodes and negative elsewhere, for at least
+    one node not; `costs` are those of the n slots; `hash64` uint64 (n,) fixes the order of ties, `start` is the pod's own place
+    in that order. Cost: about ten vector operations.
     """
-    distance = hash64 - np.uint64(start)  # wraps around: the first node at or after `start` is nearest
-    blind = _best(totals, distance)
-    if policy == "off" or not np.isfinite(cost_g).any():
+    blind = _best(ranked, hash64, start)
+    if policy == "off" or not costs.known:
         return blind, blind
     if policy == "weighted":
-        return _best(totals + placement.carbon_weight * _carbon_score(cost_g), distance), blind
-    cheapest = float(np.nanmin(cost_g))
+        score = _carbon_score(costs.cost_g, ranked >= 0)
+        return _best(np.where(ranked >= 0, ranked + placement.carbon_weight * score, -1), hash64, start), blind
+    cheapest = costs.lowest(ranked)
+    if cheapest is None:
+        return blind, blind
     tolerance = max(placement.tolerance_frac * cheapest, placement.tolerance_g_per_kwh * ENERGY_WITHOUT_MODEL_KWH)
-    clean = cost_g <= cheapest + tolerance  # False for NaN: nodes without a value come after all that have one
-    return _best(np.where(clean, totals, _NOTHING), distance), blind
+    clean = costs.between(
+        cheapest, cheapest + tolerance
+    )  # without nodes that have no value: these come after all others
+    return int(clean[_best(ranked.take(clean), hash64.take(clean), start)]), blind
 
 
-def _best(scores: NDArray[np.int64], distance: NDArray[np.uint64]) -> int:
-    tied = np.flatnonzero(scores == scores.max())
-    return int(tied[distance[tied].argmin()])
+def _best(scores: NDArray[np.int64], hash64: NDArray[np.uint64], start: int) -> int:
+    """The first of the best at or after `start` in the order of hashes."""
+    best = int(scores.argmax())
+    tied = np.flatnonzero(scores == scores[best])
+    if len(tied) == 1:
+        return best
+    return int(tied[(hash64.take(tied) - np.uint64(start)).argmin()])  # wraps around
 
 
-def _carbon_score(cost_g: NDArray[np.float64]) -> NDArray[np.int64]:
-    """0..100 as any plugin's: 100 for the cheapest, 0 for the dearest and for nodes without a value; all 100 when equal."""
-    low, high = float(np.nanmin(cost_g)), float(np.nanmax(cost_g))
-    known = np.isfinite(cost_g)
+def _carbon_score(cost_g: NDArray[np.float64], feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """0..100 as any plugin's: 100 for the cheapest feasible node, 0 for the dearest and for nodes without a value; all 100
+    when equal. Of nodes that are not feasible it means nothing."""
+    known = feasible & np.isfinite(cost_g)
+    there = cost_g[known]
+    low, high = float(there.min(initial=np.inf)), float(there.max(initial=-np.inf))
     share = np.ones_like(cost_g) if high <= low else (high - cost_g) / (high - low)
     return np.where(known, np.where(known, share, 0.0) * MAX_SCORE, 0.0).astype(np.int64)

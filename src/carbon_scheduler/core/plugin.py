@@ -6,7 +6,7 @@ only those that changed. Pods for which `key` is equal share one state and its a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -53,6 +53,10 @@ class State:
     reasons: tuple[str, ...] = ()
     failure: str = ""
     """Why it cannot score (upstream's error in PreScore): the attempt ends with it once there is a choice to make."""
+
+    constant: int | None = None
+    """0..100 when this attempt's score is the same for every node: then `score` is not asked. For plugins that read the
+    cluster."""
 
     def only(self, snap: Snapshot) -> NDArray[np.intp] | None:
         """The slots that this pod is pinned to (upstream's PreFilterResult), None for no such limit."""
@@ -121,11 +125,11 @@ class Change(Struct, frozen=True):
 
 
 class Plugin:
-    """One of upstream's plugins, filter and score together. Weight 0: does not score."""
+    """One of upstream's plugins, filter and score together. Weight 0: does not score. A profile may set another weight."""
 
-    name: ClassVar[str]
-    weight: ClassVar[int] = 0
-    reads: ClassVar[Literal["node", "load", "cluster"]] = "node"
+    name: str
+    weight: int = 0
+    reads: Literal["node", "load", "cluster"] = "node"
     """What its arrays depend on: what the node is; also what runs on it; or anything in the snapshot. The states of the last
     sort are prepared anew for each attempt, asked once for all nodes and once for the feasible ones, and never kept: what such
     a plugin wants to keep between attempts, it keeps itself."""
@@ -137,7 +141,9 @@ class Plugin:
     then. False for those that register for taints themselves; without meaning where `hears` leaves "node" out."""
 
     def key(self, pod: Pod) -> Hashable:
-        """What of the pod the state depends on; None: this plugin has nothing to say about the pod (upstream's Skip)."""
+        """What of the pod the state depends on; None: this plugin has nothing to say about the pod (upstream's Skip).
+
+        Of a plugin that reads the node or its load it depends on `pod.spec` and `pod.node_name` alone."""
         raise NotImplementedError
 
     def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
