@@ -38,7 +38,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "the balance of before is left out": (_PLUGINS + "resources", "50 + (50 + gain) // 2", "50 + (51 + gain) // 2"),
     "shares above one": (_PLUGINS + "resources", "np.minimum(requested / allocatable, 1.0)", "requested / allocatable"),
     "the score takes the real requests": (_PLUGINS + "resources", "snap.scoring_requested[row, rows]", "snap.requested[row, rows]"),
-    "changes of load are not seen": (_CORE + "framework", "elif self._load_at != load.position and self.loads:", "elif False:"),
+    "changes of load are not seen": (_CORE + "snapshot", "self._changed(self.load_log, slot)", "pass"),
     "a node that went away stays": (_CORE + "snapshot", "self.alive[slot] = False", "pass"),
     "a pod that went away stays": (_CORE + "cluster", "self.snap.charge(slot, pod, -1)", "pass"),
     "finished pods count": (_CORE + "cluster", "if pod.finished:", "if False:"),
