@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from carbon_scheduler.core import model, objects
 from carbon_scheduler.core.model import NodeName
+from carbon_scheduler.core.selectors import fault
 from carbon_scheduler.kube import wire
 from carbon_scheduler.kube import wire_objects as found_objects
 from carbon_scheduler.kube.pod_parts import INT32, controller_of
 from carbon_scheduler.kube.quantity import BadQuantity, milli, units
 from carbon_scheduler.kube.refusal import MAX_TERMS, Refusal, within, words
-from carbon_scheduler.kube.selectors import BadSelector, label_selector, map_selector, node_term
+from carbon_scheduler.kube.selectors import label_selector, map_selector, node_term
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,11 +70,10 @@ def _selector_of(found: found_objects.Workload | found_objects.Budget) -> model.
 
 
 def _selector(found: parts.LabelSelector | None) -> model.Selector:
-    """One that cannot be parsed matches nothing, as a missing one."""
-    try:
-        return label_selector(found)
-    except BadSelector:
-        return None
+    """One that cannot be parsed, or is too long, matches nothing, as a missing one."""
+    refusal = Refusal(None)
+    selector = label_selector(found, refusal)
+    return None if refusal.text or fault(selector) else selector
 
 
 # -- volumes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from carbon_scheduler.core import model
 from carbon_scheduler.kube.refusal import Refusal, within
-from carbon_scheduler.kube.selectors import BadSelector, label_selector
+from carbon_scheduler.kube.selectors import label_selector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,41 +29,33 @@ _WHEN: Final = {"DoNotSchedule": True, "ScheduleAnyway": False}
 def pod_terms(
     found: list[parts.PodTerm | None] | None, namespace: str, where: str, refusal: Refusal
 ) -> tuple[model.PodTerm, ...]:
-    """Required terms. One bad selector makes all of them void, as upstream's parsing does."""
-    try:
-        return tuple([_pod_term(term, namespace) for term in refusal.bounded(found, where)])
-    except BadSelector as error:
-        refusal.add(f"{where}: {error}")
-        return ()
+    """Required terms of affinity or anti-affinity."""
+    return tuple([_pod_term(term, namespace, refusal) for term in refusal.bounded(found, where)])
 
 
 def weighted_terms(
     found: list[parts.WeightedPodTerm | None] | None, namespace: str, where: str, refusal: Refusal
 ) -> tuple[model.WeightedPodTerm, ...]:
-    """Preferred terms; one bad selector makes all of them void."""
-    try:
-        return tuple(
-            [
-                model.WeightedPodTerm(within(part.weight, *INT32), _pod_term(part.pod_affinity_term, namespace))
-                for part in refusal.bounded(found, where)
-            ]
-        )
-    except BadSelector as error:
-        refusal.add(f"{where}: {error}")
-        return ()
+    """Preferred terms of affinity or anti-affinity."""
+    return tuple(
+        [
+            model.WeightedPodTerm(within(part.weight, *INT32), _pod_term(part.pod_affinity_term, namespace, refusal))
+            for part in refusal.bounded(found, where)
+        ]
+    )
 
 
-def _pod_term(found: parts.PodTerm | None, namespace: str) -> model.PodTerm:
+def _pod_term(found: parts.PodTerm | None, namespace: str, refusal: Refusal) -> model.PodTerm:
     if found is None:
-        return model.PodTerm("")
-    names = {name or "" for name in found.namespaces or ()}
+        return model.PodTerm("", None, (namespace,))
+    names = {name for name in refusal.bounded(found.namespaces, "namespaces")}
     if not names and found.namespace_selector is None:
         names = {namespace}
     return model.PodTerm(
         found.topology_key or "",
-        label_selector(found.label_selector),
+        label_selector(found.label_selector, refusal),
         tuple(sorted(names)),
-        label_selector(found.namespace_selector),
+        label_selector(found.namespace_selector, refusal),
     )
 
 
@@ -78,18 +70,13 @@ def spread(
         if hard is None:
             refusal.add(f"{where}: whenUnsatisfiable: got {part.when_unsatisfiable!r}, expected one of {list(_WHEN)}")
             continue
-        try:
-            selector = label_selector(part.label_selector)
-        except BadSelector as error:
-            refusal.add(f"{where}: {error}")
-            continue
         carried = {key or "" for key in part.match_label_keys or ()} & labels.keys()
         made.append(
             model.SpreadConstraint(
                 part.topology_key or "",
                 within(part.max_skew, *INT32),
                 hard,
-                selector,
+                label_selector(part.label_selector, refusal),
                 tuple(sorted(carried)),
                 None if part.min_domains is None else within(part.min_domains, *INT32),
                 (part.node_affinity_policy or "Honor") == "Honor",

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carbon_scheduler.core import model
-from carbon_scheduler.core.selectors import problem
 from carbon_scheduler.kube.refusal import MAX_LABELS, Refusal
 
 if TYPE_CHECKING:
@@ -17,32 +16,21 @@ if TYPE_CHECKING:
 
     from carbon_scheduler.kube import wire_parts as parts
 
-_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 
-
-class BadSelector(ValueError):
-    """A label selector that upstream cannot parse either."""
-
-
-def label_selector(found: parts.LabelSelector | None) -> model.Selector:
+def label_selector(found: parts.LabelSelector | None, refusal: Refusal) -> model.Selector:
     """A label selector: None for a missing one (matches nothing), () for an empty one (matches everything).
 
-    Raises BadSelector. Labels come first, sorted by key: equal selectors are equal values.
+    Labels come first, sorted by key, so that equal selectors are equal values. Whether it can be parsed is judged where it is
+    used (`core.selectors.fault`): upstream says other words in each place.
     """
     if found is None:
         return None
-    labels, expressions = found.match_labels or {}, found.match_expressions or ()
-    if len(labels) + len(expressions) > MAX_LABELS:
-        raise BadSelector(f"got {len(labels) + len(expressions)} requirements, expected at most {MAX_LABELS}")
-    made = [model.Requirement(key, "In", (value or "",)) for key, value in sorted(labels.items())]
-    for expression in expressions:
-        requirement = _requirement(expression) if expression is not None else model.Requirement("", "")
-        if requirement.operator not in _OPERATORS:
-            raise BadSelector(f"{requirement.operator!r} is not a valid label selector operator")
-        made.append(requirement)
-    for requirement in made:
-        if why := problem(requirement):
-            raise BadSelector(f"{requirement.key[:63]}: {why}")
+    labels = found.match_labels or {}
+    expressions = refusal.bounded(found.match_expressions, "matchExpressions")
+    if len(labels) > MAX_LABELS:
+        refusal.add(f"matchLabels: got {len(labels)}, expected at most {MAX_LABELS}")
+    made = [model.Requirement(key, "In", (value or "",)) for key, value in sorted(labels.items())[:MAX_LABELS]]
+    made += [_requirement(part) for part in expressions]
     return tuple(made)
 
 
