@@ -87,7 +87,7 @@ def sections() -> list[Section]:
         if isinstance(section, type) and issubclass(section, msgspec.Struct):
             inner = tuple(key(section, f, (field.name, f.name)) for f in msgspec.structs.fields(section))
             found.append(Section(field.name, paragraph(section.__doc__), inner))
-        else:
+        elif (field.name,) in variables:
             own.append(key(config.Config, field, (field.name,)))
     return [Section("", paragraph(config.Config.__doc__), tuple(own)), *found]
 

@@ -16,8 +16,9 @@ import yaml
 from msgspec import Meta
 
 from carbon_scheduler.core.model import GridZone
-from carbon_scheduler.core.settings import Placement, Settings
+from carbon_scheduler.core.settings import Placement, Profile, Settings
 from carbon_scheduler.errors import ConfigError, did_you_mean
+from carbon_scheduler.kubescheduler import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,6 +139,8 @@ class Config(_Section, frozen=True):
 
     scheduler_name: str = "carbon-aware-scheduler"
     """Pods whose `spec.schedulerName` is this are ours."""
+    kube_scheduler_config: str = ""
+    """File in kube-scheduler's own form (KubeSchedulerConfiguration): its profiles are served instead of `scheduler_name`."""
     log_format: Literal["text", "json"] = "text"
     """text: sentences. json: one object a line, one line per decision."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -149,11 +152,22 @@ class Config(_Section, frozen=True):
     serve: ServeConfig = ServeConfig()
     api: ApiConfig = ApiConfig()
     backoff: BackoffConfig = BackoffConfig()
+    profiles: tuple[Profile, ...] = ()
+    """Those of `kube_scheduler_config`; none: the default profile under `scheduler_name`."""
+
+    @property
+    def scheduler_names(self) -> tuple[str, ...]:
+        """Whose pods are ours."""
+        return tuple(profile.scheduler_name for profile in self._profiles)
+
+    @property
+    def _profiles(self) -> tuple[Profile, ...]:
+        return self.profiles or (Profile(self.scheduler_name),)
 
     def settings(self, default_grid_zone: GridZone | None) -> Settings:
         """The core's part. The caller has resolved `carbon.default_zone`."""
         return Settings(
-            scheduler_names=(self.scheduler_name,),
+            profiles=self._profiles,
             placement=Placement(**msgspec.structs.asdict(self.placement)),
             default_grid_zone=default_grid_zone,
             # The kind that the source delivers is the kind that decides: values of another one would count as none.
@@ -165,11 +179,17 @@ class Config(_Section, frozen=True):
         )
 
 
+_PROFILES = ("profiles",)
+"""The one field of Config that no key sets."""
+
+
 def keys(section: type[msgspec.Struct] = Config, path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
     """Every key of the configuration: environment variable -> path, in the order of declaration."""
     found: dict[str, tuple[str, ...]] = {}
     for field in msgspec.structs.fields(section):
         here = (*path, field.name)
+        if here == _PROFILES:
+            continue
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             found |= keys(field.type, here)
         else:
@@ -190,6 +210,11 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[tuple[str
     Raises ConfigError naming the key, the value, what is allowed and the place it came from.
     """
     tree: dict[str, Any] = _read(file) if file else {}
+    if misplaced := next((key for key in ("profiles", "kind") if key in tree), None):
+        raise ConfigError(
+            f"{file}: {misplaced}: this is a part of kube-scheduler's configuration; give such a file by "
+            "--kube-scheduler-config, or by the key kube_scheduler_config of this one"
+        )
     try:
         if tree:
             msgspec.convert(tree, Config)
@@ -216,12 +241,32 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[tuple[str
             _put(tree, path, value)
             origin[path] = "--" + path[-1].replace("_", "-")
     try:
-        return _consistent(msgspec.convert(tree, Config, strict=False))
+        config = msgspec.convert(tree, Config, strict=False)
+        if config.kube_scheduler_config:
+            config = _with_profiles(tree, Path(config.kube_scheduler_config))
+        return _consistent(config)
     except msgspec.ValidationError as error:
         where = next(
             (name for path, name in origin.items() if ".".join(path) in str(error)), str(file or "configuration")
         )
         raise ConfigError(f"{where}: {_explain(error)}") from error
+
+
+def _with_profiles(tree: dict[str, Any], file: Path) -> Config:
+    """The configuration with the profiles and settings of kube-scheduler's `file`; what `tree` sets wins."""
+    if "scheduler_name" in tree:
+        raise ConfigError(
+            f"scheduler_name: got {tree['scheduler_name']!r} beside kube_scheduler_config {file}, expected one of the two: the "
+            "names are those of the file's profiles; remove scheduler_name"
+        )
+    found = read(_read(file), str(file))
+    whole: dict[str, Any] = {}
+    for path, value in found.settings.items():
+        _put(whole, path, value)
+    for key, value in tree.items():
+        whole[key] = {**whole.get(key, {}), **value} if isinstance(value, dict) else value
+    config = msgspec.convert(whole, Config, strict=False)
+    return msgspec.structs.replace(config, profiles=found.profiles)
 
 
 def _consistent(config: Config) -> Config:

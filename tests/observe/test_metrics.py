@@ -45,8 +45,8 @@ PROFILE = "carbon-aware-scheduler"
 
 def test_attempts_and_bindings() -> None:
     metrics = make_metrics()
-    metrics.attempt("scheduled", 0.0015)
-    metrics.attempt("unschedulable", 0.5)
+    metrics.attempt("scheduled", 0.0015, "carbon-aware-scheduler")
+    metrics.attempt("unschedulable", 0.5, "carbon-aware-scheduler")
     metrics.scheduled(attempts=1, sli_s=0.02)
     metrics.scheduled(attempts=17, sli_s=40.0)
     metrics.bind("bound")

@@ -60,6 +60,11 @@ class _AddressPort(click.ParamType[tuple[str, int]]):
     "--kubeconfig", type=click.Path(path_type=Path), help="Default: KUBECONFIG, else the cluster this runs in."
 )
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="YAML file; its keys are listed below.")
+@click.option(
+    "--kube-scheduler-config",
+    type=click.Path(path_type=Path),
+    help="File in kube-scheduler's own form: its profiles are served, each under its scheduler name.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="Default: text.")
 @click.option("--leader-elect/--no-leader-elect", default=None, help="Default: in a cluster yes, with a kubeconfig no.")
 @click.option("--default-carbon-zone", metavar="ZONE", help="Grid zone of nodes that do not say theirs.")
@@ -70,6 +75,7 @@ class _AddressPort(click.ParamType[tuple[str, int]]):
 def run(
     kubeconfig: Path | None,
     config_file: Path | None,
+    kube_scheduler_config: Path | None,
     log_format: str | None,
     leader_elect: bool | None,
     default_carbon_zone: str | None,
@@ -86,6 +92,7 @@ def run(
         config_file,
         os.environ,
         {
+            ("kube_scheduler_config",): None if kube_scheduler_config is None else str(kube_scheduler_config),
             ("log_format",): log_format,
             ("leader_election", "enabled"): None if leader_elect is None else "on" if leader_elect else "off",
             ("carbon", "default_zone"): default_carbon_zone,

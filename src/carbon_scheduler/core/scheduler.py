@@ -57,7 +57,7 @@ from carbon_scheduler.core.framework import Framework
 from carbon_scheduler.core.grid_use import GridUse
 from carbon_scheduler.core.placement import Placer
 from carbon_scheduler.core.plugin import Change
-from carbon_scheduler.core.plugins import default_profile
+from carbon_scheduler.core.plugins import make_profile
 from carbon_scheduler.core.queue import Queue
 from carbon_scheduler.units import LABEL_PREFIX
 
@@ -78,7 +78,8 @@ class Scheduler:
         self.cluster = Cluster(grid, settings.default_grid_zone)
         self.carbon = GridCarbon(self.cluster.snap, settings.signal)
         self._settings = settings
-        self._framework = Framework(default_profile(), self.cluster.snap)
+        self._frameworks = {p.scheduler_name: Framework(make_profile(p), self.cluster.snap) for p in settings.profiles}
+        self._policies = {p.scheduler_name: p.policy or settings.placement.policy for p in settings.profiles}
         self._placer = Placer(settings.placement, self.cluster, self.carbon)
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
         self._bindings = Bindings(settings.initial_backoff_s, settings.max_backoff_s)
@@ -139,7 +140,7 @@ class Scheduler:
             self._left(pod.uid, before)
             return
         uid = after.uid
-        if after.gated and not after.node_name and after.scheduler_name in self._settings.scheduler_names:
+        if after.gated and not after.node_name and after.scheduler_name in self._frameworks:
             self._gated[uid] = None
         else:
             self._gated.pop(uid, None)
@@ -178,7 +179,7 @@ class Scheduler:
         self._check_annotations(pod)
 
     def _ours(self, pod: Pod) -> bool:
-        return pod.scheduler_name in self._settings.scheduler_names and not (pod.gated or pod.terminating)
+        return pod.scheduler_name in self._frameworks and not (pod.gated or pod.terminating)
 
     def _check_annotations(self, pod: Pod) -> None:
         for key, value in pod.annotations:
@@ -278,7 +279,7 @@ class Scheduler:
         pod, slot = self.cluster.pods[uid], self.cluster.snap.slot_of.get(node)
         if slot is not None and self._ours(pod):
             self.cluster.forget(uid)
-            fits = bool(self._framework.judge(pod).feasible[slot])
+            fits = bool(self._frameworks[pod.scheduler_name].judge(pod).feasible[slot])
             self.cluster.assume(uid, node)
             if fits:
                 return True
@@ -346,17 +347,17 @@ class Scheduler:
             self._queue.park(uid, self._at, ())
             self._say(pod, "SchedulerError", pod.refusal)
             return
-        verdict = self._framework.judge(pod)
-        slots = np.flatnonzero(verdict.feasible)
-        if verdict.failed and len(slots) > 1:
+        verdict = self._frameworks[pod.scheduler_name].judge(pod)
+        feasible = int(np.count_nonzero(verdict.feasible))
+        if verdict.failed and feasible > 1:
             self._queue.retry(uid, self._at)
             self._say(pod, "SchedulerError", verdict.failed)
             return
-        if not len(slots):
+        if not feasible:
             self._queue.park(uid, self._at, verdict.rejecting)
             self._say(pod, "Unschedulable", verdict.message())
             return
-        decision = self._placer.place(pod, self._policy(pod), slots, verdict.totals(slots), self._wall)
+        decision = self._placer.place(pod, self._policy(pod), verdict.ranked(), feasible, self._wall)
         self.cluster.assume(uid, decision.node)
         effect = Bind(
             uid,
@@ -373,14 +374,14 @@ class Scheduler:
         self._outbox.append(effect)
 
     def _policy(self, pod: Pod) -> Policy:
-        """The pod's annotation, else its namespace's, else the configuration's; an unknown word counts as none."""
+        """The pod's annotation, else its namespace's, else its profile's; an unknown word counts as none."""
         namespace = self.cluster.namespaces.get(pod.namespace)
         for given in (pod.annotations, namespace.annotations if namespace else ()):
             word = next((value for key, value in given if key == _PLACEMENT), None)
             for policy in _POLICIES:
                 if word == policy:
                     return policy
-        return self._settings.placement.policy
+        return self._policies[pod.scheduler_name]
 
     # -- what changed for the pods that wait --------------------------------------------------------------------------
 
@@ -389,7 +390,7 @@ class Scheduler:
 
     def _may_help(self, pod: Pod, rejecting: tuple[str, ...], change: Change) -> bool:
         """Whether a pod that waits is worth another attempt. Nothing but its own change helps one that cannot be read."""
-        return not pod.refusal and (not rejecting or self._framework.wakes(pod, rejecting, change))
+        return not pod.refusal and (not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change))
 
     def _say(self, pod: Pod, reason: str, message: str) -> None:
         said = f"{reason}: {message}"

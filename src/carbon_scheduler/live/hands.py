@@ -113,7 +113,7 @@ class Hands:
                 self._narrator.recovered("binding", "Bindings reach the API server again")
                 self._narrator.scheduled(effect)
                 self._recorder.scheduled(effect)
-                self._metrics.attempt("scheduled", at - decided_s)
+                self._metrics.attempt("scheduled", at - decided_s, effect.scheduler_name)
                 self._metrics.scheduled(effect.attempts, effect.waited_s + at - decided_s)
             case "refused" if answer.code == 0:
                 self._narrator.problem("binding", f"{answer.message}; the pods concerned are decided again")

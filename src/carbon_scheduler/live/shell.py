@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.kube.endpoint import Access
     from carbon_scheduler.kube.watch import Change
     from carbon_scheduler.observe.log import Narrator
+    from carbon_scheduler.observe.metrics import Attempt
 
 ATTEMPTS_AT_ONCE: Final = 16
 SLICE_S: Final = 0.01
@@ -102,7 +103,7 @@ class Shell:
         self._client = client
         self._narrator = narrator
         self._clock = SystemClock()
-        self.metrics = Metrics(config.scheduler_name)
+        self.metrics = Metrics(config.scheduler_names)
         self._trace = trace
         settings = config.settings(self._default_zone())
         self.core = Scheduler(settings, grid_zones())
@@ -296,7 +297,8 @@ class Shell:
                 self._hands.read(effect)
             case effects.Unschedulable():
                 self._narrator.unschedulable(effect)
-                self.metrics.attempt("unschedulable" if effect.reason == "Unschedulable" else "error", self._attempt_s)
+                result: Attempt = "unschedulable" if effect.reason == "Unschedulable" else "error"
+                self.metrics.attempt(result, self._attempt_s, effect.scheduler_name)
                 self._hands.unschedulable(effect)
             case effects.PodWarning():
                 self._hands.warn(effect)

@@ -1,6 +1,6 @@
 """What Prometheus sees. Names in the shape of kube-scheduler's stable ones, base units, and no pod's name in any label.
 
-Every label's values come from a closed set of ours, or are grid zones, kinds or the scheduler's own name: a cluster's users
+Every label's values come from a closed set of ours, or are grid zones, kinds or the scheduler's own names: a cluster's users
 cannot make series. Source of the first six and of their buckets: kube-scheduler v1.36, pkg/scheduler/metrics/metrics.go.
 """
 
@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from carbon_scheduler import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from prometheus_client.metrics_core import Metric
 
@@ -47,7 +47,9 @@ class Metrics:
     `now` is Unix time, for the age of carbon values at the moment of the scrape.
     """
 
-    def __init__(self, profile: str = "carbon-aware-scheduler", now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, profiles: Sequence[str] = ("carbon-aware-scheduler",), now: Callable[[], float] = time.time
+    ) -> None:
         # One more series per counter that nobody reads (a switch of the library, for the whole process).
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry(auto_describe=True)
@@ -74,8 +76,9 @@ class Metrics:
             "Time from taking a pod off the queue to the answer of its Binding, or to the verdict that no node fits",
             0.001, 15, "result", "profile",
         )  # fmt: skip
-        self._attempts = {result: attempts.labels(result, profile) for result in ATTEMPTS}
-        self._duration = {result: duration.labels(result, profile) for result in ATTEMPTS}
+        series = [(result, profile) for profile in profiles for result in ATTEMPTS]
+        self._attempts = {one: attempts.labels(*one) for one in series}
+        self._duration = {one: duration.labels(*one) for one in series}
         self._pending = gauge("pending_pods", "Pods waiting to be scheduled, by queue", "queue")
         for queue in QUEUES:
             self._pending.labels(queue)
@@ -114,10 +117,10 @@ class Metrics:
         self.invalid_objects = counter("invalid_objects_total", "API objects that could not be read", "kind")
         self.leader = gauge("leader", "1 while this process may write, else 0")
 
-    def attempt(self, result: Attempt, duration_s: float) -> None:
-        """One attempt to schedule one pod has ended."""
-        self._attempts[result].inc()
-        self._duration[result].observe(duration_s)
+    def attempt(self, result: Attempt, duration_s: float, profile: str) -> None:
+        """One attempt to schedule one pod of this scheduler name has ended."""
+        self._attempts[result, profile].inc()
+        self._duration[result, profile].observe(duration_s)
 
     def scheduled(self, attempts: int, sli_s: float) -> None:
         """One pod was bound, in its `attempts`-th attempt, `sli_s` after it was first seen schedulable."""

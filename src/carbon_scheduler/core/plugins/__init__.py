@@ -1,27 +1,54 @@
-"""Upstream's plugins, in the order of the default profile of kube-scheduler v1.36.3."""
+"""Upstream's plugins, in the order of the default profile of kube-scheduler v1.36.3, and what profiles make of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from carbon_scheduler.core.plugins.node_affinity import NodeAffinity
 from carbon_scheduler.core.plugins.node_name import NodeName
 from carbon_scheduler.core.plugins.node_ports import NodePorts
+from carbon_scheduler.core.plugins.part import Part
+from carbon_scheduler.core.plugins.profiles import IMPLEMENTS, enabled
 from carbon_scheduler.core.plugins.resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from carbon_scheduler.core.plugins.taints import NodeUnschedulable, TaintToleration
+from carbon_scheduler.core.settings import Profile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from carbon_scheduler.core.plugin import Plugin
+
+_MAKERS: Final[dict[str, Callable[[Profile], Plugin]]] = {
+    "NodeUnschedulable": lambda _: NodeUnschedulable(),
+    "NodeName": lambda _: NodeName(),
+    "TaintToleration": lambda _: TaintToleration(),
+    "NodeAffinity": lambda _: NodeAffinity(),
+    "NodePorts": lambda _: NodePorts(),
+    "NodeResourcesFit": lambda _: NodeResourcesFit(),
+    "NodeResourcesBalancedAllocation": lambda _: NodeResourcesBalancedAllocation(),
+}
+"""Each plugin that filters or scores, as a profile's arguments make it. Their order is `profiles.IMPLEMENTS`'."""
+
+
+def make_profile(profile: Profile) -> tuple[Plugin, ...]:
+    """The enabled plugins in the order in which they filter, then those that only score. `profile` has no `problems`."""
+    on = enabled(profile)
+    made: list[Plugin] = []
+    for name in dict.fromkeys((*on.filters, *on.prepares, *on.scores)):
+        if name not in _MAKERS:
+            continue
+        points = IMPLEMENTS[name]
+        filters, scores = name in on.filters, name in on.scores
+        if "filter" not in points and not scores:
+            continue
+        plugin = _MAKERS[name](profile)
+        if ("filter" in points and not filters) or ("score" in points and not scores):
+            plugin = Part(plugin, filters=filters, prepares=name in on.prepares, scores=scores)
+        plugin.weight = on.scores.get(name, 0)
+        made.append(plugin)
+    return tuple(made)
 
 
 def default_profile() -> tuple[Plugin, ...]:
-    """The enabled plugins, in the order in which they filter (apis/config/v1/default_plugins.go)."""
-    return (
-        NodeUnschedulable(),
-        NodeName(),
-        TaintToleration(),
-        NodeAffinity(),
-        NodePorts(),
-        NodeResourcesFit(),
-        NodeResourcesBalancedAllocation(),
-    )
+    """What kube-scheduler enables without a configuration (apis/config/v1/default_plugins.go)."""
+    return make_profile(Profile())
