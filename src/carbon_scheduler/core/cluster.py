@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
+from carbon_scheduler.core.objects import KINDS
 from carbon_scheduler.core.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -142,21 +143,27 @@ class Cluster:
 
     def put_object(self, new: AnyObject) -> AnyObject | None:
         """Adds or replaces a volume, claim, service, ...; returns what it was before."""
-        return self.snap.objects.put(new)
+        before = self.snap.objects.put(new)
+        if before != new:
+            self.snap.volumes.changed(before, new)
+        return before
 
     def drop_object(self, kind: ObjectKind, key: str) -> AnyObject | None:
         """Forgets one; returns what it was."""
-        return self.snap.objects.drop(kind, key)
+        before = self.snap.objects.drop(kind, key)
+        if before is not None:
+            self.snap.volumes.changed(before, None)
+        return before
 
     def put_namespace(self, namespace: Namespace) -> Namespace | None:
         """Adds or replaces a namespace; returns what it was before."""
         before = self.namespaces.get(namespace.name)
         self.namespaces[namespace.name] = namespace
-        self.snap.namespaces[namespace.name] = namespace.labels
+        self.snap.put_namespace(namespace.name, namespace.labels)
         return before
 
     def drop_namespace(self, name: str) -> Namespace | None:
-        self.snap.namespaces.pop(name, None)
+        self.snap.drop_namespace(name)
         return self.namespaces.pop(name, None)
 
     # -- checks --------------------------------------------------------------------------------------------------
@@ -167,6 +174,9 @@ class Cluster:
         for node in self.snap.nodes:
             if node is not None:
                 fresh.put_node(node)
+        for kind in KINDS:
+            for found in self.snap.objects.all(kind).values():
+                fresh.put_object(found)
         for uid, pod in self.pods.items():
             fresh.put_pod(pod)
             if uid in self.assumed:
@@ -193,6 +203,7 @@ class Cluster:
             zone = old.grid_zones[old.grid_zone[a]] if old.grid_zone[a] >= 0 else None
             assert zone == self.zones[n].grid_zone, n
         assert _ports_by_name(old) == _ports_by_name(new)
+        assert old.volumes.shown() == new.volumes.shown()
 
 
 def _takes_alike(was: Pod, now: Pod) -> bool:

@@ -17,6 +17,7 @@ from carbon_scheduler.core.changes import ChangeLog
 from carbon_scheduler.core.model import MAX_QUANTITY, Node, NodeName, Taint
 from carbon_scheduler.core.objects import Objects
 from carbon_scheduler.core.peers import Peers
+from carbon_scheduler.core.volumes import Volumes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,14 +42,28 @@ def name_hash(text: str) -> int:
 
 
 class LabelColumn:
-    """The values of one label key over all nodes, as small integers. `ids` is int32 (capacity,), -1 where it is missing."""
+    """The values of one label key over all nodes, as small integers. `ids` is int32 (capacity,), -1 where it is missing.
+
+    `members[id]` is how many nodes have that value.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.ids: NDArray[np.int32] = np.full(capacity, -1, np.int32)
         self.values: dict[str, int] = {}
+        self.members: list[int] = []
 
     def put(self, slot: int, value: str | None) -> None:
-        self.ids[slot] = -1 if value is None else self.values.setdefault(value, len(self.values))
+        was: int = self.ids.item(slot)
+        now = -1 if value is None else self.values.setdefault(value, len(self.values))
+        if was == now:
+            return
+        if now == len(self.members):
+            self.members.append(0)
+        if was >= 0:
+            self.members[was] -= 1
+        if now >= 0:
+            self.members[now] += 1
+        self.ids[slot] = now
 
 
 class _Load:
@@ -87,8 +102,11 @@ class Snapshot:
         self.peers = Peers(capacity)
         """Pods on nodes by kind."""
         self.objects = Objects()
+        self.volumes = Volumes(self.objects, self.slot_of, capacity)
+        """Look-ups over volumes and claims, assumed ones, and what pods on nodes use."""
         self.namespaces: dict[str, dict[str, str]] = {}
-        """The labels of every namespace."""
+        """The labels of every namespace. Changed by `put_namespace` and `drop_namespace` alone."""
+        self.namespaces_version = 0
         self.generation = 0
         """Changes when arrays were replaced or identifiers renumbered: what was computed before is void."""
         self.spec_log = ChangeLog()
@@ -115,6 +133,7 @@ class Snapshot:
             self.slot_of[node.name] = slot
             self.alive[slot] = True
             self.hash64[slot] = name_hash(node.name)
+            self.volumes.use.join(slot, node.name)
         self.nodes[slot] = node
         self.unschedulable[slot] = node.unschedulable
         self.max_pods[slot] = node.allocatable.get("pods", 0)
@@ -133,6 +152,7 @@ class Snapshot:
     def drop_node(self, name: NodeName) -> None:
         """Frees the node's slot. The caller has taken its pods off first."""
         slot = self.slot_of.pop(name)
+        self.volumes.use.leave(slot)
         self.alive[slot] = False
         self.nodes[slot] = None
         self.allocatable[:, slot] = self.requested[:, slot] = self.scoring_requested[:, slot] = 0
@@ -164,6 +184,15 @@ class Snapshot:
                 if node := self.nodes[slot]:
                     column.put(slot, node.labels.get(key))
         return column
+
+    def put_namespace(self, name: str, labels: dict[str, str]) -> None:
+        if self.namespaces.get(name) != labels:
+            self.namespaces[name] = labels
+            self.namespaces_version += 1
+
+    def drop_namespace(self, name: str) -> None:
+        if self.namespaces.pop(name, None) is not None:
+            self.namespaces_version += 1
 
     # -- load ----------------------------------------------------------------------------------------------------
 
@@ -199,6 +228,8 @@ class Snapshot:
                 del by_slot[slot]
             if not by_slot:
                 del self.ports[port.protocol, port.port]
+        if pod.spec.volumes:
+            self.volumes.charge(slot, pod, sign)
         if sign > 0:
             self.peers.add(pod.spec, pod.terminating, slot)
         else:
@@ -258,6 +289,7 @@ class Snapshot:
         self._free = list(range(self.capacity + more - 1, self.capacity - 1, -1))
         self.capacity += more
         self.peers.grow(self.capacity)
+        self.volumes.use.grow(self.capacity)
         self.generation += 1
 
 
