@@ -51,6 +51,8 @@ class Cluster:
         zone = self._grid.of_node(node.labels, node.provider_id, self._default)
         self.zones[node.name] = zone
         slot = self.snap.put_node(node, zone.grid_zone)
+            if slot is not None:
+                self.snap.renew_images(slot)
         if before is None:
             for uid in self._on.get(node.name, ()):
                 self.snap.charge(slot, self._charged[uid][1], 1)
@@ -216,3 +218,7 @@ def _ports_by_name(snap: Snapshot) -> dict[tuple[str, int], dict[str, dict[str, 
         port: {node.name: dict(ips) for slot, ips in by_slot.items() if (node := snap.nodes[slot])}
         for port, by_slot in snap.ports.items()
     }
+        assert old.images.counts() == new.images.counts()  # their sizes depend on who reported them first
+        for image in old.images.counts():
+            have = old.images.having(image, old.nodes)[mine]
+            assert (have == new.images.having(image, new.nodes)[theirs]).all(), image

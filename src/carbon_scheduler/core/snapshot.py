@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from carbon_scheduler.core.changes import ChangeLog
+from carbon_scheduler.core.images import Images
 from carbon_scheduler.core.model import MAX_QUANTITY, Node, NodeName, Taint
 from carbon_scheduler.core.objects import Objects
 from carbon_scheduler.core.peers import Peers
@@ -112,6 +113,7 @@ class Snapshot:
         self.spec_log = ChangeLog()
         self.load_log = ChangeLog()
         """Changes of what a node is (labels, taints, allocatable, ...) and of what runs on it."""
+        self.images = Images(capacity)
         self._taint_ids: dict[tuple[Taint, ...], int] = {(): 0}
         self._grid_zone_ids: dict[GridZone, int] = {}
         self._loads: list[_Load] = [_Load() for _ in range(capacity)]
@@ -151,6 +153,7 @@ class Snapshot:
 
     def drop_node(self, name: NodeName) -> None:
         """Frees the node's slot. The caller has taken its pods off first."""
+        self._images(slot, node)
         slot = self.slot_of.pop(name)
         self.volumes.use.leave(slot)
         self.alive[slot] = False
@@ -171,6 +174,7 @@ class Snapshot:
         if (known := self._grid_zone_ids.get(grid_zone)) is None:
             known = self._grid_zone_ids[grid_zone] = len(self.grid_zones)
             self.grid_zones.append(grid_zone)
+        self._images(slot, None)
         return known
 
     def label(self, key: str) -> LabelColumn:
@@ -269,12 +273,22 @@ class Snapshot:
         self.requested = np.concatenate([self.requested, empty])
         for slot, load in enumerate(self._loads):
             self.requested[row, slot] = min(load.scalars.get(name, 0), MAX_QUANTITY)
+    def renew_images(self, slot: int) -> None:
+        """A node was reported once more and nothing has changed: upstream's cache takes the sizes of its images again."""
+        self._images(slot, self.nodes[slot])
+
 
     def _grow(self) -> None:
         more = self.capacity
         self.alive = _longer(self.alive, more)
         self.hash64 = _longer(self.hash64, more)
         self.allocatable = _longer(self.allocatable, more)
+    def _images(self, slot: int, now: Node | None) -> None:
+        before = self.nodes[slot]
+        was, shall = (() if node is None else node.images for node in (before, now))
+        if was or shall:
+            self.images.move(slot, was, shall)
+
         self.requested = _longer(self.requested, more)
         self.scoring_requested = _longer(self.scoring_requested, more)
         self.pod_count = _longer(self.pod_count, more)
@@ -295,3 +309,4 @@ class Snapshot:
 
 def _longer(old: NDArray[_S], more: int, fill: int = 0) -> NDArray[_S]:
     return np.concatenate([old, np.full((*old.shape[:-1], more), fill, old.dtype)], axis=-1)
+        self.images.grow(self.capacity)

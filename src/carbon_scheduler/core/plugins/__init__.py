@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from carbon_scheduler.core.plugins.image_locality import ImageLocality
 from carbon_scheduler.core.plugins.node_affinity import NodeAffinity
+from carbon_scheduler.core.plugins.node_declared_features import NodeDeclaredFeatures
 from carbon_scheduler.core.plugins.node_name import NodeName
 from carbon_scheduler.core.plugins.node_ports import NodePorts
 from carbon_scheduler.core.plugins.part import Part
@@ -26,6 +28,8 @@ _MAKERS: Final[dict[str, Callable[[Profile], Plugin]]] = {
     "NodePorts": lambda _: NodePorts(),
     "NodeResourcesFit": lambda _: NodeResourcesFit(),
     "NodeResourcesBalancedAllocation": lambda _: NodeResourcesBalancedAllocation(),
+    "ImageLocality": lambda _: ImageLocality(),
+    "NodeDeclaredFeatures": lambda _: NodeDeclaredFeatures(),
 }
 """Each plugin that filters or scores, as a profile's arguments make it. Their order is `profiles.IMPLEMENTS`'."""
 

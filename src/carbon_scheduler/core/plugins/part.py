@@ -25,6 +25,7 @@ class _Part(State):
         self.scores = whole.scores and scores
         self.reasons = whole.reasons
         self.failure = whole.failure if prepares else ""
+        self.constant = whole.constant
 
     def only(self, snap: Snapshot) -> NDArray[np.intp] | None:
         return self._whole.only(snap) if self._narrows else None
@@ -34,6 +35,10 @@ class _Part(State):
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         return self._whole.score(snap, rows)
+
+
+class _RelativePart(_Part):
+    """Whose scores depend on which nodes are feasible: told by its having a `normalise` of its own."""
 
     def normalise(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._whole.normalise(raw)
@@ -49,6 +54,7 @@ class Part(Plugin):
         self._scores = scores
         self.name = whole.name
         self.reads = whole.reads
+        self.sums = whole.sums
         self.hears = whole.hears
         self.wakes_on_taints = whole.wakes_on_taints
 
@@ -59,7 +65,9 @@ class Part(Plugin):
         made = self._whole.prepare(pod, snap)
         if isinstance(made, Rejected):
             return made if self._filters else State()
-        return _Part(made, filters=self._filters, prepares=self._prepares, scores=self._scores)
+        relative = type(made).normalise is not State.normalise
+        part = _RelativePart if relative else _Part
+        return part(made, filters=self._filters, prepares=self._prepares, scores=self._scores)
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         return self._whole.wakes(pod, change, snap)
