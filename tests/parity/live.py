@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.kube import wire
 from carbon_scheduler.kube.cases import Judge, read_case
+from carbon_scheduler.kube.kinds import KINDS
 from carbon_scheduler.providers.tables import grid_zones
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
     from carbon_scheduler.core.plugin import Plugin
 
+    Event = Callable[[], object]
+
 JSON = dict[str, Any]
+_KINDS: Final = {kind.listed_as: kind for kind in KINDS}
 
 
 def plugins_named(names: Collection[str]) -> tuple[Plugin, ...]:
@@ -38,71 +42,110 @@ def _shown(answer: object) -> JSON:
 
 
 class Live:
-    """One cluster for all cases. Each case arrives as shuffled events, among others that are undone: nodes and pods of another
-    case, older states of its own objects, and questions in between. Afterwards everything goes away in another order."""
+    """One cluster for all cases. Each case arrives as shuffled events, among others that are undone: objects of another case,
+    older states of its own, and questions in between. Afterwards everything goes away in another order."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._judge = Judge(grid_zones(), None, plugins_named(names))
 
     def ask(self, case: JSON, noise: JSON, rng: random.Random) -> JSON:
+        cluster = self._judge.cluster
         pod = self._judge.convert.pod(wire.PODS.one(json.dumps(case["pod"]).encode()))
-        arriving = self._story(case, noise, rng)
-        for event in arriving:
+        for event in self._story(case, noise, rng):
             event()
             if rng.random() < 0.05:
                 self._judge.ask(pod)
         if rng.random() < 0.05:
-            self._judge.cluster.debug_check()
+            cluster.debug_check()
         answer = _shown(self._judge.ask(pod))
-        leaving = [*self._leaving(case["nodes"], case["pods"])]
+        leaving = [self._leaves(sort, thing) for sort, thing in _things(case)]
         rng.shuffle(leaving)
         for event in leaving:
             event()
-        assert not self._judge.cluster.pods
-        assert not len(self._judge.cluster.snap)
+        assert not cluster.pods
+        assert not len(cluster.snap)
+        assert not cluster.namespaces
+        assert not cluster.snap.namespaces
+        assert not [key for kind in KINDS for key in cluster.snap.objects.all(kind.name)]
         return answer
 
-    def _story(self, case: JSON, noise: JSON, rng: random.Random) -> Iterator[Callable[[], object]]:
+    def _story(self, case: JSON, noise: JSON, rng: random.Random) -> Iterator[Event]:
         """Events in an order that keeps that of each object."""
-        own = [[*self._before(thing, rng), thing] for thing in (*case["nodes"], *case["pods"])]
-        names = {node["metadata"]["name"] for node in case["nodes"]}
-        tracks: list[list[Callable[[], object]]] = [[self._arrives(state) for state in track] for track in own]
-        tracks += [
-            [self._arrives(node), *self._leaving([node], [])]
-            for node in noise["nodes"]
-            if node["metadata"]["name"] not in names
+        tracks = [
+            [self._arrives(sort, state) for state in (*_before(sort, thing, rng), thing)]
+            for sort, thing in _things(case)
         ]
-        tracks += [[self._arrives(pod), *self._leaving([], [pod])] for pod in noise["pods"]]
+        own = {(sort, _key(thing)) for sort, thing in _things(case)}
+        tracks += [
+            [self._arrives(sort, thing), self._leaves(sort, thing)]
+            for sort, thing in _things(noise)
+            if sort == "pods" or (sort, _key(thing)) not in own  # pods are told apart by their uid
+        ]
         order = [i for i, track in enumerate(tracks) for _ in track]
         rng.shuffle(order)
         steps = [iter(track) for track in tracks]
         return (next(steps[i]) for i in order)
 
-    def _before(self, thing: JSON, rng: random.Random) -> Iterator[JSON]:
-        """Now and then an older state of an object."""
-        if rng.random() > 0.2:
-            return
-        old: JSON = json.loads(json.dumps(thing))
-        if "containers" not in thing["spec"]:
+    def _arrives(self, sort: str, thing: JSON) -> Event:
+        raw = json.dumps(thing).encode()
+        cluster, convert = self._judge.cluster, self._judge.convert
+        match sort:
+            case "nodes":
+                return lambda: cluster.put_node(convert.node(wire.NODES.one(raw)))
+            case "pods":
+                return lambda: cluster.put_pod(convert.pod(wire.PODS.one(raw)))
+            case "namespaces":
+                return lambda: cluster.put_namespace(convert.namespace(wire.NAMESPACES.one(raw)))
+        kind = _KINDS[sort]
+        return lambda: cluster.put_object(kind.one(raw))
+
+    def _leaves(self, sort: str, thing: JSON) -> Event:
+        cluster, name = self._judge.cluster, thing["metadata"]["name"]
+        match sort:
+            case "nodes":
+                return lambda: cluster.drop_node(name)
+            case "pods":
+                return lambda: cluster.drop_pod(thing["metadata"]["uid"])
+            case "namespaces":
+                return lambda: cluster.drop_namespace(name)
+        kind = _KINDS[sort].name
+        return lambda: cluster.drop_object(kind, _key(thing))
+
+
+def _things(case: JSON) -> Iterator[tuple[str, JSON]]:
+    """(the list it is in, the object) for each object of a case but the pending pod."""
+    for sort in ("nodes", "pods", "namespaces", *_KINDS):
+        for thing in case.get(sort, ()):
+            yield sort, thing
+
+
+def _key(thing: JSON) -> str:
+    meta = thing["metadata"]
+    return f"{meta['namespace']}/{meta['name']}" if "namespace" in meta else str(meta["name"])
+
+
+def _before(sort: str, thing: JSON, rng: random.Random) -> Iterator[JSON]:
+    """Now and then an older state of an object."""
+    if rng.random() > 0.2:
+        return
+    old: JSON = json.loads(json.dumps(thing))
+    match sort:
+        case "nodes":
             old["spec"] = {"taints": [{"key": "old", "effect": "NoSchedule"}], "unschedulable": True}
             old["metadata"]["labels"] = {"zone": "old", "size": "5"}
             old["status"]["allocatable"] = {"cpu": "3", "pods": "2", "example.com/old": "1"}
-        else:
+        case "pods":
             old["spec"]["nodeName"] = None
             old["metadata"].pop("deletionTimestamp", None)
+            old["metadata"]["labels"] = {"app": "old"}
             old["status"] = {"phase": "Pending"}
-        yield old
-
-    def _arrives(self, thing: JSON) -> Callable[[], object]:
-        raw = json.dumps(thing).encode()
-        cluster, convert = self._judge.cluster, self._judge.convert
-        if "containers" in thing["spec"]:
-            return lambda: cluster.put_pod(convert.pod(wire.PODS.one(raw)))
-        return lambda: cluster.put_node(convert.node(wire.NODES.one(raw)))
-
-    def _leaving(self, nodes: list[JSON], pods: list[JSON]) -> Iterator[Callable[[], object]]:
-        cluster = self._judge.cluster
-        for node in nodes:
-            yield lambda name=node["metadata"]["name"]: cluster.drop_node(name)
-        for pod in pods:
-            yield lambda uid=pod["metadata"]["uid"]: cluster.drop_pod(uid)
+        case "namespaces":
+            old["metadata"]["labels"] = {"team": "old"}
+        case _:  # a fresh object as it was before anything had been done about it
+            old["metadata"].pop("annotations", None)
+            old["metadata"].pop("deletionTimestamp", None)
+            old.pop("status", None)
+            for field in ("volumeName", "claimRef", "selector", "drivers", "storageCapacity"):
+                old.get("spec", {}).pop(field, None)
+            old.pop("capacity", None)
+    yield old

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone
     from carbon_scheduler.kube.cases import Answer, Case, Judge
+    from carbon_scheduler.kube.kinds import Kind
     from carbon_scheduler.kube.wire import Meta
 
     Intensity = Callable[[GridZone], float | None]
@@ -34,7 +35,8 @@ class _Command(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write(
             "\nExamples:\n"
-            "  kubectl get nodes,pods,namespaces -A -o json > cluster.json\n"
+            "  kubectl get nodes,pods,ns,svc,rc,rs,sts,pdb,pvc,pv,sc,csinodes,csidrivers,csistoragecapacities,"
+            "volumeattachments -A -o json > cluster.json\n"
             "  carbon-scheduler evaluate -f cluster.json --pod default/web-0 -o wide\n"
             "  carbon-scheduler evaluate --cases cases.jsonl | jq -c .totals\n"
             "\nExit code 1: no node is feasible, or the pod cannot be judged (with -f). 2: also when a line was not a case;\n"
@@ -148,9 +150,13 @@ def _collect(files: Sequence[Path], name: str) -> Case:
     """The objects of all files as one case. Raises ConfigError."""
     from carbon_scheduler.kube import wire
     from carbon_scheduler.kube.cases import Case
+    from carbon_scheduler.kube.kinds import KINDS
 
     nodes: list[wire.Node | None] = []
     pods: list[wire.Pod | None] = []
+    namespaces: list[wire.Namespace | None] = []
+    others: dict[str, list[wire.Object]] = {kind.listed_as: [] for kind in KINDS}
+    known: dict[str, Kind] = {kind.name: kind for kind in KINDS}
     for file in files:
         for kind, raw in _objects(file):
             try:
@@ -158,6 +164,10 @@ def _collect(files: Sequence[Path], name: str) -> Case:
                     nodes.append(wire.NODES.one(raw))
                 elif kind == "Pod":
                     pods.append(wire.PODS.one(raw))
+                elif kind == "Namespace":
+                    namespaces.append(wire.NAMESPACES.one(raw))
+                elif other := known.get(kind):  # others are of no concern
+                    others[other.listed_as].append(other.codec.one(raw))
             except ValueError as error:
                 raise ConfigError(f"{file}: a {kind} cannot be read: {error}") from error
     asked = [p for p in pods if p is not None and p.metadata is not None and _key(p.metadata) == name]
@@ -167,7 +177,10 @@ def _collect(files: Sequence[Path], name: str) -> Case:
     (pod, *_) = asked
     if pod.spec is not None and pod.spec.node_name:
         raise ConfigError(f"--pod {name}: already runs on {pod.spec.node_name}, expected a pod without a node")
-    return Case(pod=pod, nodes=nodes, pods=pods)
+    case = Case(pod=pod, nodes=nodes, pods=pods, namespaces=namespaces)
+    for name, found in others.items():
+        setattr(case, name, found)
+    return case
 
 
 def _key(meta: Meta) -> str:

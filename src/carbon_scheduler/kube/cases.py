@@ -16,12 +16,13 @@ from carbon_scheduler.core.emissions import ENERGY_WITHOUT_MODEL_KWH, emissions_
 from carbon_scheduler.core.framework import Framework, fit_error
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.errors import InvalidObject
-from carbon_scheduler.kube import wire
+from carbon_scheduler.kube import wire, wire_objects
 from carbon_scheduler.kube.convert import Converter
+from carbon_scheduler.kube.kinds import KINDS
 from carbon_scheduler.kube.wire_parts import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.grid import GridZones
@@ -34,12 +35,29 @@ SUCCESS: Final = "Success"
 
 
 class Case(Wire):
-    """A saved cluster and one pending pod. Further lists are accepted and ignored until a plugin reads them."""
+    """A saved cluster and one pending pod. The lists of further objects have the names of `kinds.Kind.listed_as`."""
 
     pod: wire.Pod
     nodes: list[wire.Node | None] | None = None
     pods: list[wire.Pod | None] | None = None
     namespaces: list[wire.Namespace | None] | None = None
+    services: list[wire_objects.Service | None] | None = None
+    replicationcontrollers: list[wire_objects.ReplicationController | None] | None = None
+    replicasets: list[wire_objects.Workload | None] | None = None
+    statefulsets: list[wire_objects.Workload | None] | None = None
+    pdbs: list[wire_objects.Budget | None] | None = None
+    pvcs: list[wire_objects.Claim | None] | None = None
+    pvs: list[wire_objects.Volume | None] | None = None
+    storageclasses: list[wire_objects.StorageClass | None] | None = None
+    csinodes: list[wire_objects.CsiNode | None] | None = None
+    csidrivers: list[wire_objects.CsiDriver | None] | None = None
+    csistoragecapacities: list[wire_objects.StorageCapacity | None] | None = None
+    volumeattachments: list[wire_objects.Attachment | None] | None = None
+
+    def listed(self, name: str) -> Iterator[wire.Object]:
+        """The objects of one of its lists."""
+        found: list[wire.Object | None] | None = getattr(self, name)
+        return (one for one in found or () if one is not None)
 
 
 class NodeAnswer(msgspec.Struct, frozen=True):
@@ -106,10 +124,15 @@ def read_case(line: bytes) -> Case:
         raise InvalidObject(
             f"the line is not a case: {str(error)[:300]}; expected a JSON object with nodes, pods and pod"
         ) from error
-    named = [case.pod, *(found for part in (case.nodes, case.pods) for found in part or () if found is not None)]
-    if any(found.metadata is None or not found.metadata.name for found in named):
-        raise InvalidObject("the line is not a case: got a pod or node without metadata.name, expected a name in each")
+    for name in ("nodes", "pods", "namespaces", *(kind.listed_as for kind in KINDS)):
+        _each_has_a_name(case.listed(name), name)
+    _each_has_a_name([case.pod], "pod")
     return case
+
+
+def _each_has_a_name(found: Iterable[wire.Object], where: str) -> None:
+    if any(one.metadata is None or not one.metadata.name for one in found):
+        raise InvalidObject(f"the line is not a case: {where}: got an object without metadata.name, expected a name")
 
 
 class Judge:
@@ -129,6 +152,12 @@ class Judge:
 
     def load(self, case: Case) -> Pod:
         """Takes a case's objects in and returns its pending pod, which is not among them."""
+        for namespace in case.namespaces or ():
+            if namespace is not None:
+                self.cluster.put_namespace(self.convert.namespace(namespace))
+        for kind in KINDS:
+            for found in case.listed(kind.listed_as):
+                self.cluster.put_object(kind.convert(found))
         for node in case.nodes or ():
             if node is not None:
                 self.cluster.put_node(self.convert.node(node))
@@ -143,6 +172,8 @@ class Judge:
             return NoVerdict(case_id, pod.refusal)
         beside = self._beside_nominated(pod)
         verdict = self._framework.judge(pod)
+        if verdict.error:
+            return NoVerdict(case_id, verdict.error)
         status: Status = {**verdict.status()}
         if verdict.rejected is None:
             status.update((name, found) for name, found in beside.items() if found[0] != SUCCESS)

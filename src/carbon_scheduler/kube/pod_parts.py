@@ -48,7 +48,7 @@ def weighted_terms(
 def _pod_term(found: parts.PodTerm | None, namespace: str, refusal: Refusal) -> model.PodTerm:
     if found is None:
         return model.PodTerm("", None, (namespace,))
-    names = {name for name in refusal.bounded(found.namespaces, "namespaces")}
+    names = set(refusal.bounded(found.namespaces, "namespaces"))
     if not names and found.namespace_selector is None:
         names = {namespace}
     return model.PodTerm(
