@@ -83,6 +83,8 @@ class Requests(Struct, frozen=True):
     scalars: tuple[tuple[str, int], ...] = ()
     scoring_cpu_m: int = 0
     scoring_memory_b: int = 0
+    container_scalars: tuple[tuple[str, int], ...] | None = None
+    """`scalars` without what the pod asks for as a whole (huge pages); None: the same. What the scores of a pending pod see."""
 
     def reduced_to(self, now: Requests) -> frozenset[str]:
         """The names of the resources of which `now` is less. The scoring amounts do not count."""
@@ -93,6 +95,7 @@ class Requests(Struct, frozen=True):
             ("ephemeral-storage", self.ephemeral_storage_b, now.ephemeral_storage_b),
             *((name, amount, left.get(name, 0)) for name, amount in self.scalars),
         )
+        return frozenset(name for name, was, is_now in pairs if was > is_now)
 
 
 class PodTerm(Struct, frozen=True):
@@ -127,8 +130,9 @@ class PodVolume(Struct, frozen=True):
     """A volume that matters to where the pod may run.
 
     `kind` "claim": `ref` is the claim's name; "ephemeral": `ref` is the volume's own name, the claim is "<pod>-<volume>". Else
-    the type of an in-tree volume as the API spells it (`awsElasticBlockStore`, `gcePersistentDisk`, `iscsi`, `rbd`,
-    `azureDisk`, ...), with `ref` as its identity and `more` as further parts of it.
+    the type of an in-tree volume as the API spells it: `awsElasticBlockStore`, `gcePersistentDisk`, `iscsi` (`ref` is the
+    IQN), `rbd` (the image; `more` is the pool, then the monitors, sorted), `azureDisk` (the URI; `more` is the disk's kind),
+    `cinder`, `portworxVolume`; and `azureFile` and `vsphereVolume`, of which only the presence matters.
     """
 
     kind: str
@@ -220,7 +224,7 @@ class Pod(Struct, frozen=True):
 
 
 class Image(Struct, frozen=True):
-    """An image that a node has: all its normalised names, and its size."""
+    """An image that a node has: all its names as the node reports them, and its size."""
 
     names: tuple[str, ...]
     size_b: int
