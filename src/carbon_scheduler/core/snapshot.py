@@ -7,9 +7,10 @@ scores read is here, so that "which nodes?" is vector arithmetic and "what chang
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,9 +22,11 @@ from carbon_scheduler.core.peers import Peers
 from carbon_scheduler.core.volumes import Volumes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-    from carbon_scheduler.core.model import GridZone, Pod
+    from carbon_scheduler.core.model import GridZone, Pod, Requests
 
 _S = TypeVar("_S", bound=np.generic)
 
@@ -67,6 +70,17 @@ class LabelColumn:
         self.ids[slot] = now
 
 
+class Basics(NamedTuple):
+    """Cpu (millicores) and memory (bytes) of some nodes, int64 (2, n) each. `divisor` is what they offer, 1 instead of 0;
+    `both` bool (n,) tells which of them offer the two. `scoring` is what the resource scores take as requested. Read only."""
+
+    allocatable: NDArray[np.int64]
+    requested: NDArray[np.int64]
+    scoring: NDArray[np.int64]
+    divisor: NDArray[np.int64]
+    both: NDArray[np.bool_]
+
+
 class _Load:
     """Exact sums of what one node's pods take, in Python's integers: they cannot overflow."""
 
@@ -102,6 +116,7 @@ class Snapshot:
         """(protocol, port) -> slot -> how often each host IP takes it."""
         self.peers = Peers(capacity)
         """Pods on nodes by kind."""
+        self.images = Images(capacity)
         self.objects = Objects()
         self.volumes = Volumes(self.objects, self.slot_of, capacity)
         """Look-ups over volumes and claims, assumed ones, and what pods on nodes use."""
@@ -113,12 +128,18 @@ class Snapshot:
         self.spec_log = ChangeLog()
         self.load_log = ChangeLog()
         """Changes of what a node is (labels, taints, allocatable, ...) and of what runs on it."""
-        self.images = Images(capacity)
         self._taint_ids: dict[tuple[Taint, ...], int] = {(): 0}
         self._grid_zone_ids: dict[GridZone, int] = {}
         self._loads: list[_Load] = [_Load() for _ in range(capacity)]
         self._columns: dict[str, LabelColumn] = {}
         self._free = list(range(capacity - 1, -1, -1))
+        empty: NDArray[np.int64] = np.zeros((2, 0), np.int64)
+        self._apart = False
+        self._basics_of: tuple[object, tuple[int, int, int], Basics] = (
+            None,
+            (0, 0, 0),
+            Basics(empty, empty, empty, empty, np.zeros(0, np.bool_)),
+        )
 
     def __len__(self) -> int:
         return len(self.slot_of)
@@ -136,6 +157,7 @@ class Snapshot:
             self.alive[slot] = True
             self.hash64[slot] = name_hash(node.name)
             self.volumes.use.join(slot, node.name)
+        self._images(slot, node)
         self.nodes[slot] = node
         self.unschedulable[slot] = node.unschedulable
         self.max_pods[slot] = node.allocatable.get("pods", 0)
@@ -153,10 +175,10 @@ class Snapshot:
 
     def drop_node(self, name: NodeName) -> None:
         """Frees the node's slot. The caller has taken its pods off first."""
-        self._images(slot, node)
         slot = self.slot_of.pop(name)
         self.volumes.use.leave(slot)
         self.alive[slot] = False
+        self._images(slot, None)
         self.nodes[slot] = None
         self.allocatable[:, slot] = self.requested[:, slot] = self.scoring_requested[:, slot] = 0
         self.pod_count[slot] = self.max_pods[slot] = 0
@@ -174,7 +196,6 @@ class Snapshot:
         if (known := self._grid_zone_ids.get(grid_zone)) is None:
             known = self._grid_zone_ids[grid_zone] = len(self.grid_zones)
             self.grid_zones.append(grid_zone)
-        self._images(slot, None)
         return known
 
     def label(self, key: str) -> LabelColumn:
@@ -197,6 +218,30 @@ class Snapshot:
     def drop_namespace(self, name: str) -> None:
         if self.namespaces.pop(name, None) is not None:
             self.namespaces_version += 1
+
+    def apart(self) -> Snapshot:
+        """The nodes with sums of their own (`requested`, `pod_count`), which may be changed to see what would be. All else is
+        shared and for reading. Cost: a copy of these arrays."""
+        view = copy.copy(self)
+        view.requested, view.pod_count = self.requested.copy(), self.pod_count.copy()
+        view._apart = True
+        return view
+
+    def basics(self, rows: slice | NDArray[np.intp]) -> Basics:
+        """Cpu and memory of some slots. Several plugins ask for the same ones in turn: the last answer is kept."""
+        now = (self.spec_log.position, self.load_log.position, self.capacity)
+        if rows is self._basics_of[0] and now == self._basics_of[1] and not self._apart:
+            return self._basics_of[2]
+        allocatable, requested, scoring = self.allocatable[:2], self.requested[:2], self.scoring_requested
+        if isinstance(rows, slice):
+            allocatable, requested, scoring = allocatable[:, rows], requested[:, rows], scoring[:, rows]
+        else:
+            allocatable, requested, scoring = allocatable.take(rows, 1), requested.take(rows, 1), scoring.take(rows, 1)
+        there = allocatable > 0
+        both = there[0] & there[1]
+        found = Basics(allocatable, requested, scoring, np.maximum(allocatable, 1), both)
+        self._basics_of = (rows, now, found)
+        return found
 
     # -- load ----------------------------------------------------------------------------------------------------
 
@@ -240,11 +285,21 @@ class Snapshot:
             self.peers.remove(pod.spec, pod.terminating, slot)
         self._changed(self.load_log, slot)
 
+    def renew_images(self, slot: int) -> None:
+        """A node was reported once more and nothing has changed: upstream's cache takes the sizes of its images again."""
+        self._images(slot, self.nodes[slot])
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _changed(self, log: ChangeLog, slot: int) -> None:
         log.add(slot)
         log.trim(4 * self.capacity + 4096)
+
+    def _images(self, slot: int, now: Node | None) -> None:
+        before = self.nodes[slot]
+        was, shall = (() if node is None else node.images for node in (before, now))
+        if was or shall:
+            self.images.move(slot, was, shall)
 
     def _taint_class(self, taints: tuple[Taint, ...]) -> int:
         if (known := self._taint_ids.get(taints)) is None:
@@ -263,6 +318,13 @@ class Snapshot:
         self.taint_classes = list(self._taint_ids)
         self.generation += 1
 
+    def amounts(self, requests: Requests) -> Iterator[tuple[int, int]]:
+        """(row of `requested`, amount) of what some node offers; a row that is not named is 0."""
+        yield from enumerate((requests.cpu_m, requests.memory_b, requests.ephemeral_storage_b))
+        for name, amount in requests.scalars:
+            if (row := self.resource_of.get(name)) is not None:
+                yield row, amount
+
     def know_resource(self, name: str) -> None:
         """Gives a resource its row, if it has none yet."""
         if name in self.resource_of:
@@ -273,22 +335,12 @@ class Snapshot:
         self.requested = np.concatenate([self.requested, empty])
         for slot, load in enumerate(self._loads):
             self.requested[row, slot] = min(load.scalars.get(name, 0), MAX_QUANTITY)
-    def renew_images(self, slot: int) -> None:
-        """A node was reported once more and nothing has changed: upstream's cache takes the sizes of its images again."""
-        self._images(slot, self.nodes[slot])
-
 
     def _grow(self) -> None:
         more = self.capacity
         self.alive = _longer(self.alive, more)
         self.hash64 = _longer(self.hash64, more)
         self.allocatable = _longer(self.allocatable, more)
-    def _images(self, slot: int, now: Node | None) -> None:
-        before = self.nodes[slot]
-        was, shall = (() if node is None else node.images for node in (before, now))
-        if was or shall:
-            self.images.move(slot, was, shall)
-
         self.requested = _longer(self.requested, more)
         self.scoring_requested = _longer(self.scoring_requested, more)
         self.pod_count = _longer(self.pod_count, more)
@@ -303,10 +355,10 @@ class Snapshot:
         self._free = list(range(self.capacity + more - 1, self.capacity - 1, -1))
         self.capacity += more
         self.peers.grow(self.capacity)
+        self.images.grow(self.capacity)
         self.volumes.use.grow(self.capacity)
         self.generation += 1
 
 
 def _longer(old: NDArray[_S], more: int, fill: int = 0) -> NDArray[_S]:
     return np.concatenate([old, np.full((*old.shape[:-1], more), fill, old.dtype)], axis=-1)
-        self.images.grow(self.capacity)
