@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 UV := uv==0.13.9
 MANIFESTS := deploy hack src/carbon_scheduler examples
 
-.PHONY: demo test test-fast lint control-plane bench parity docs lock help
+.PHONY: demo test test-fast lint control-plane bench parity e2e docs lock help
 
 demo: .venv/.run-stamp ## The scheduler at work, from nothing (ARGS="--real --keep" are passed on)
 	@exec $(BIN)/carbon-scheduler demo $(ARGS)
@@ -43,6 +43,10 @@ parity: .venv/.dev-stamp ## Random clusters judged by us and by kube-scheduler's
 	@hack/control-plane/build.sh >/dev/null
 	@PYTHONPATH=tests $(BIN)/python -m parity --cases $(or $(CASES),20000) $(ARGS)
 
+e2e: .venv/.dev-stamp ## Kubernetes' own end-to-end tests of the scheduler under kube-scheduler and under ours (ARGS="--fast")
+	@hack/control-plane/build.sh --e2e >/dev/null
+	@PYTHONPATH=tests $(BIN)/python -m e2e $(ARGS)
+
 docs: .venv/.run-stamp ## Write docs/reference and the pictures anew from the code (a test fails when they differ)
 	@$(BIN)/python hack/reference.py
 	@$(BIN)/python hack/pictures.py
@@ -57,8 +61,8 @@ lock: ## Resolve the dependencies anew into requirements/*.lock (ARGS=--upgrade 
 	compile pyproject.toml --group dev -o requirements/dev.lock
 
 help: ## This list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
-	|| sed -nE 's/^([a-z-]+):.*## (.*)/  make \1: \2/p' $(MAKEFILE_LIST)
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	|| sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1: \2/p' $(MAKEFILE_LIST)
 
 # The virtual environment. Stamps make a second run instant; they are made again when a lock or pyproject.toml changes.
 $(BIN)/python:
