@@ -90,7 +90,7 @@ PENDING: dict[str, tuple[JSON, Requests]] = {
                 "requests": {"cpu": "100m", "hugepages-2Mi": "4Mi", "ephemeral-storage": "1", "example.com/gpu": "7"}
             },
         },
-        Requests(100, MIB, 5, (("hugepages-2Mi", 4 * MIB),), 1000, MIB),
+        Requests(100, MIB, 5, (("hugepages-2Mi", 4 * MIB),), 1000, MIB, container_scalars=()),  # scores: of containers
     ),
     "fractions add up exactly and are rounded up once": (
         # each is rounded up to a thousandth of a byte as the API server does: 0.1 + 0.1 = 0.2, up to 1

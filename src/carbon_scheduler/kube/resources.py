@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from carbon_scheduler.core.model import MAX_QUANTITY, Requests
 from carbon_scheduler.kube.quantity import MAX_MILLI, BadQuantity, milli, units
 from carbon_scheduler.units import MIB_B
@@ -99,7 +101,10 @@ class PodResources:
         """
         asked = self._total(self._containers, self._init, self._pod)
         scoring = self._total(_with(self._containers, DEFAULTS), _with_init(self._init, DEFAULTS), _NONE)
-        return _requests(asked, scoring)
+        found = _requests(asked, scoring)
+        if any(name.startswith("hugepages-") for name in self._pod):
+            return msgspec.structs.replace(found, container_scalars=_scalars(scoring))
+        return found
 
     def assigned(self, status: wire.PodStatus | None, reader: Reader) -> Requests:
         """What a pod takes from the node it is on: during an in-place resize the larger of spec, allocated and actual."""
@@ -246,12 +251,14 @@ def _requests(asked: Amounts, scoring: Amounts) -> Requests:
         cpu_m=min(asked.get("cpu", 0), MAX_QUANTITY),
         memory_b=units(asked.get("memory", 0)),
         ephemeral_storage_b=units(asked.get("ephemeral-storage", 0)),
-        scalars=tuple(
-            sorted((name, units(amount)) for name, amount in asked.items() if name not in _PLAIN and scalar(name))
-        ),
+        scalars=_scalars(asked),
         scoring_cpu_m=min(scoring.get("cpu", 0), MAX_QUANTITY),
         scoring_memory_b=units(scoring.get("memory", 0)),
     )
+
+
+def _scalars(asked: Amounts) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((name, units(amount)) for name, amount in asked.items() if name not in _PLAIN and scalar(name)))
 
 
 def everything() -> Requests:

@@ -10,7 +10,7 @@ from carbon_scheduler.core.plugins.node_declared_features import NodeDeclaredFea
 from carbon_scheduler.core.plugins.node_name import NodeName
 from carbon_scheduler.core.plugins.node_ports import NodePorts
 from carbon_scheduler.core.plugins.part import Part
-from carbon_scheduler.core.plugins.profiles import IMPLEMENTS, enabled
+from carbon_scheduler.core.plugins.profiles import IMPLEMENTS, Enabled, enabled
 from carbon_scheduler.core.plugins.resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from carbon_scheduler.core.plugins.taints import NodeUnschedulable, TaintToleration
 from carbon_scheduler.core.settings import Profile
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
     from carbon_scheduler.core.plugin import Plugin
 
-_MAKERS: Final[dict[str, Callable[[Profile], Plugin]]] = {
-    "NodeUnschedulable": lambda _: NodeUnschedulable(),
-    "NodeName": lambda _: NodeName(),
-    "TaintToleration": lambda _: TaintToleration(),
-    "NodeAffinity": lambda _: NodeAffinity(),
-    "NodePorts": lambda _: NodePorts(),
-    "NodeResourcesFit": lambda _: NodeResourcesFit(),
-    "NodeResourcesBalancedAllocation": lambda _: NodeResourcesBalancedAllocation(),
-    "ImageLocality": lambda _: ImageLocality(),
-    "NodeDeclaredFeatures": lambda _: NodeDeclaredFeatures(),
+_MAKERS: Final[dict[str, Callable[[Profile, Enabled], Plugin]]] = {
+    "NodeUnschedulable": lambda *_: NodeUnschedulable(),
+    "NodeName": lambda *_: NodeName(),
+    "TaintToleration": lambda *_: TaintToleration(),
+    "NodeAffinity": lambda p, on: NodeAffinity(p.added_affinity, filters="NodeAffinity" in on.filters),
+    "NodePorts": lambda *_: NodePorts(),
+    "NodeResourcesFit": lambda p, _: NodeResourcesFit(p.fit),
+    "NodeResourcesBalancedAllocation": lambda p, _: NodeResourcesBalancedAllocation(p.balanced_resources),
+    "ImageLocality": lambda *_: ImageLocality(),
+    "NodeDeclaredFeatures": lambda *_: NodeDeclaredFeatures(),
 }
 """Each plugin that filters or scores, as a profile's arguments make it. Their order is `profiles.IMPLEMENTS`'."""
 
@@ -45,7 +45,7 @@ def make_profile(profile: Profile) -> tuple[Plugin, ...]:
         filters, scores = name in on.filters, name in on.scores
         if "filter" not in points and not scores:
             continue
-        plugin = _MAKERS[name](profile)
+        plugin = _MAKERS[name](profile, on)
         if ("filter" in points and not filters) or ("score" in points and not scores):
             plugin = Part(plugin, filters=filters, prepares=name in on.prepares, scores=scores)
         plugin.weight = on.scores.get(name, 0)

@@ -22,6 +22,7 @@ from carbon_scheduler.core.plugin import (
     by_maximum,
 )
 from carbon_scheduler.core.selectors import meets, problem
+from carbon_scheduler.core.settings import AddedAffinity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,12 +59,12 @@ def term_matches_node(term: NodeSelectorTerm, node: Node) -> bool:
 
 
 def _field_matches(requirement: Requirement, name: str) -> bool:
-    if requirement.key != _NAME_FIELD or not _field_is_valid(requirement):
+    if requirement.key != _NAME_FIELD or not field_is_valid(requirement):
         return False
     return (name == requirement.values[0]) == (requirement.operator == "In")
 
 
-def _field_is_valid(requirement: Requirement) -> bool:
+def field_is_valid(requirement: Requirement) -> bool:
     """Whether upstream can read it: In or NotIn with exactly one value."""
     return len(requirement.values) == 1 and requirement.operator in ("In", "NotIn")
 
@@ -101,23 +102,33 @@ def pinned_names(terms: tuple[NodeSelectorTerm, ...]) -> frozenset[str] | None:
     return frozenset(names) if terms else None
 
 
+_NONE: Final = AddedAffinity()
+
+
 class _Affinity(State):
-    reasons = ("node(s) didn't match Pod's node affinity/selector",)
+    reasons = (
+        "node(s) didn't match Pod's node affinity/selector",
+        "node(s) didn't match scheduler-enforced node affinity",
+    )
 
     def __init__(
         self,
         selector: tuple[tuple[str, str], ...],
         required: tuple[NodeSelectorTerm, ...] | None,
         preferred: tuple[PreferredTerm, ...],
+        added: AddedAffinity,
     ) -> None:
         self._selector = tuple(Requirement(key, "In", (value,)) for key, value in selector)
         self._required = required
-        self._preferred = tuple(p for p in preferred if p.weight and (p.term.expressions or p.term.fields))
+        self._added = added.required
+        self._preferred = tuple(
+            p for p in (*added.preferred, *preferred) if p.weight and (p.term.expressions or p.term.fields)
+        )
         self._pinned = pinned_names(required) if required else None
         wrong = ((r.key, text) for p in self._preferred for r in p.term.expressions if (text := problem(r)))
         self.failure = next((f"preferred node affinity on {key!r}: {text}" for key, text in wrong), "")
-        self.filters = bool(selector) or required is not None
-        self.scores = bool(preferred)
+        self.filters = bool(selector) or required is not None or added.required is not None
+        self.scores = bool(preferred) or bool(added.preferred)
 
     def only(self, snap: Snapshot) -> NDArray[np.intp] | None:
         if self._pinned is None:
@@ -134,7 +145,13 @@ class _Affinity(State):
             for term in self._required:
                 any_term |= term_mask(term, snap, rows)
             fits &= any_term
-        return np.where(fits, np.uint64(0), UNRESOLVABLE_BIT | np.uint64(1))
+        codes = np.where(fits, np.uint64(0), UNRESOLVABLE_BIT | np.uint64(1))
+        if self._added is not None:  # it is asked first
+            enforced = np.zeros_like(fits)
+            for term in self._added:
+                enforced |= term_mask(term, snap, rows)
+            codes[~enforced] = UNRESOLVABLE_BIT | np.uint64(2)
+        return codes
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         total = np.zeros(len(snap.alive[rows]), np.int64)
@@ -151,20 +168,34 @@ class NodeAffinity(Plugin):
     weight = 2
     hears = frozenset({"node"})
 
+    def __init__(self, added: AddedAffinity = _NONE, *, filters: bool = True) -> None:
+        """`added`: what the profile wants of every node beside the pod. `filters`: False where a profile leaves only the
+        score on."""
+        self._added = None if added == _NONE else added
+        self._filters = filters
+
     def key(self, pod: Pod) -> object:
         spec = pod.spec
-        if not spec.node_selector and spec.required_affinity is None and not spec.preferred_affinity:
+        if (
+            self._added is None
+            and not spec.node_selector
+            and spec.required_affinity is None
+            and not spec.preferred_affinity
+        ):
             return None
         return (spec.node_selector, spec.required_affinity, spec.preferred_affinity)
 
     def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
         spec = pod.spec
-        if spec.required_affinity and pinned_names(spec.required_affinity) == frozenset():
+        if self._filters and spec.required_affinity and pinned_names(spec.required_affinity) == frozenset():
             return Rejected(UNRESOLVABLE, ("pod affinity terms conflict",))
-        return _Affinity(spec.node_selector, spec.required_affinity, spec.preferred_affinity)
+        return _Affinity(spec.node_selector, spec.required_affinity, spec.preferred_affinity, self._added or _NONE)
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         if change.node is None or (change.node_before is not None and not change.of_labels):
+            return False
+        added = None if self._added is None else self._added.required
+        if added is not None and not any(term_matches_node(term, change.node) for term in added):
             return False
         now = _selects(pod, change.node)
         before = change.node_before and _selects(pod, change.node_before)
@@ -179,6 +210,6 @@ def _selects(pod: Pod, node: Node) -> Literal["yes", "no", "unreadable"]:
     if required is None or any(term_matches_node(term, node) for term in required):
         return "yes"
     wrong = any(problem(r) for term in required for r in term.expressions) or any(
-        not _field_is_valid(r) for term in required for r in term.fields
+        not field_is_valid(r) for term in required for r in term.fields
     )
     return "unreadable" if wrong else "no"

@@ -6,7 +6,7 @@ upstream's: integers, except the balance, which is float64 there too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from carbon_scheduler.core.plugin import (
     Rejected,
     State,
 )
-from carbon_scheduler.core.snapshot import CPU, EPHEMERAL, MEMORY
+from carbon_scheduler.core.plugins.strategies import BalanceOf, allocation
+from carbon_scheduler.core.settings import FitArgs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,17 +41,32 @@ def wanted(requests: Requests) -> list[tuple[str, int]]:
     return [(name, amount) for name, amount in (*fixed, *requests.scalars) if amount > 0]
 
 
+_NOTHING: Final = int(np.iinfo(np.int64).min)
+"""In place of an amount that is not asked for: less than any node's room, also on one that is over-committed."""
+
+
+_DEFAULT: Final = FitArgs()
+_BALANCED: Final = ("cpu", "memory")
+
+
 class _Fit(State):
     filters = True
     scores = True
 
-    def __init__(self, requests: Requests) -> None:
-        self._requests = requests
-        self._wanted = wanted(requests)
+    def __init__(self, requests: Requests, ignored: frozenset[str] = frozenset()) -> None:
+        self._wanted = [(name, amount) for name, amount in wanted(requests) if name not in ignored]
+        amounts = (requests.cpu_m or _NOTHING, requests.memory_b or _NOTHING)
+        self._basic = np.array(amounts, np.int64)[:, np.newaxis]
+        self._scoring = np.array((requests.scoring_cpu_m, requests.scoring_memory_b), np.int64)[:, np.newaxis]
+        self._others = any(name not in ("cpu", "memory") for name, _ in self._wanted)
         self.reasons = ("Too many pods", *(f"Insufficient {name}" for name, _ in self._wanted))
 
     def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
-        codes = (snap.pod_count[rows] + 1 > snap.max_pods[rows]).astype(np.uint64)
+        full = snap.pod_count[rows] + 1 > snap.max_pods[rows]
+        basics = snap.basics(rows)
+        if not self._others and not (self._basic > basics.allocatable - basics.requested).any():
+            return full.astype(np.uint64)
+        codes = full.astype(np.uint64)
         for bit, (name, amount) in enumerate(self._wanted, start=1):
             row = snap.resource_of.get(name)
             if row is None:  # no node offers it
@@ -65,34 +81,68 @@ class _Fit(State):
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         """LeastAllocated over cpu and memory, weight 1 each: the mean of the free shares, 0..100."""
-        total = np.zeros(1, np.int64)
-        weights = np.zeros(1, np.int64)
-        for row, amount in ((CPU, self._requests.scoring_cpu_m), (MEMORY, self._requests.scoring_memory_b)):
-            allocatable = snap.allocatable[row, rows]
-            free = allocatable - snap.scoring_requested[row, rows] - amount
-            there = allocatable > 0
-            share = np.maximum(free, 0) * MAX_SCORE // np.where(there, allocatable, 1)
-            total = total + np.where(there, share, 0)
-            weights = weights + there
-        return total // np.maximum(weights, 1)
+        basics = snap.basics(rows)
+        free = basics.allocatable - basics.scoring
+        free -= self._scoring
+        np.maximum(free, 0, out=free)
+        free *= MAX_SCORE
+        free //= basics.divisor
+        total: NDArray[np.int64] = free[0] + free[1]  # 0 of what a node does not offer
+        total >>= basics.both  # halved where it offers both
+        return total
+
+
+class _FitBy(_Fit):
+    """With another strategy, or other resources and weights."""
+
+    def __init__(self, requests: Requests, ignored: frozenset[str], args: FitArgs) -> None:
+        super().__init__(requests, ignored)
+        self._args = args
+        asked = requests.scalars if requests.container_scalars is None else requests.container_scalars
+        of = {
+            "cpu": requests.scoring_cpu_m,
+            "memory": requests.scoring_memory_b,
+            "ephemeral-storage": requests.ephemeral_storage_b,
+            **dict(asked),
+        }
+        self._amounts = [of.get(name, 0) for name, _ in args.resources]
+
+    def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
+        return allocation(self._args, self._amounts, snap, rows)
 
 
 class NodeResourcesFit(Plugin):
     name = "NodeResourcesFit"
     weight = 1
     reads = "load"
+    sums = True
     hears = frozenset({"node", "pod-gone", "pod-shrunk", "self"})
+
+    def __init__(self, args: FitArgs = _DEFAULT) -> None:
+        self._args = args
+        self._as_usual = (args.strategy, args.resources) == (_DEFAULT.strategy, _DEFAULT.resources)
+        self._groups = frozenset(args.ignored_resource_groups)
 
     def key(self, pod: Pod) -> Requests:
         return pod.spec.requests
 
     def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
-        state = _Fit(pod.spec.requests)
+        requests = pod.spec.requests
+        ignored = frozenset(name for name, _ in requests.scalars if self._ignores(name))
+        state = _Fit(requests, ignored) if self._as_usual else _FitBy(requests, ignored, self._args)
         if len(state.reasons) > MAX_REASONS:
             return Rejected(UNRESOLVABLE, (f"pod requests more than {MAX_REASONS - 1} different resources",))
         return state
 
+    def _ignores(self, name: str) -> bool:
+        """Whether an extended resource is left to others: an extender, as upstream meant it."""
+        group, slash, _ = name.partition("/")
+        if not slash or "kubernetes.io/" in name or name.startswith("requests."):
+            return False
+        return name in self._args.ignored_resources or group in self._groups
+
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
+        """Ignored resources count here, as they do upstream."""
         requests = pod.spec.requests
         if change.kind == "pod-gone":
             return True
@@ -122,27 +172,28 @@ class _Balance(State):
     scores = True
 
     def __init__(self, requests: Requests) -> None:
-        self._amounts = ((CPU, requests.cpu_m), (MEMORY, requests.memory_b))
+        self._amounts = np.array((requests.cpu_m, requests.memory_b), np.int64)[:, np.newaxis]
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         """50 + (50 + with - without)/2: whether the pod makes the shares of cpu and memory in use more alike. 50..100."""
-        allocatable = snap.allocatable[CPU:EPHEMERAL, rows]
-        there = allocatable > 0
-        divisor = np.where(there, allocatable, 1)
-        now = snap.requested[CPU:EPHEMERAL, rows]
-        then = now + np.array([[self._amounts[0][1]], [self._amounts[1][1]]], np.int64)
-        both: NDArray[np.bool_] = np.logical_and(there[0], there[1])
-        gain: NDArray[np.int64] = _evenness(then, divisor, both) - _evenness(now, divisor, both)
-        return 50 + (50 + gain) // 2
-
-
-def _evenness(
-    requested: NDArray[np.int64], allocatable: NDArray[np.int64], both: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """int((1 - std) * 100) of the two shares in use; 100 where a node offers only one of the two. Shape (rows,)."""
-    shares = np.minimum(requested / allocatable, 1.0)
-    std = np.where(both, np.abs((shares[0] - shares[1]) / 2), 0.0)
-    return ((1 - std) * float(MAX_SCORE)).astype(np.int64)
+        basics = snap.basics(rows)
+        shares = np.empty((2, *basics.requested.shape))
+        shares[0] = basics.requested
+        np.add(basics.requested, self._amounts, out=shares[1])
+        shares /= basics.divisor
+        np.minimum(shares, 1.0, out=shares)
+        uneven: NDArray[np.float64] = shares[:, 0] - shares[:, 1]
+        np.abs(uneven, out=uneven)
+        uneven *= 0.5  # the standard deviation of two shares
+        uneven *= basics.both  # of one alone it is 0
+        np.subtract(1.0, uneven, out=uneven)
+        uneven *= MAX_SCORE
+        evenness = uneven.astype(np.int64)
+        gain: NDArray[np.int64] = evenness[1] - evenness[0]
+        gain += 50
+        gain >>= 1
+        gain += 50
+        return gain
 
 
 class NodeResourcesBalancedAllocation(Plugin):
@@ -150,13 +201,23 @@ class NodeResourcesBalancedAllocation(Plugin):
     weight = 1
     reads = "load"
 
-    def key(self, pod: Pod) -> tuple[int, int] | None:
-        """Best-effort pods (neither cpu nor memory asked for) are skipped, as upstream does."""
-        amounts = (pod.spec.requests.cpu_m, pod.spec.requests.memory_b)
-        return amounts if any(amounts) else None
+    def __init__(self, resources: tuple[str, ...] = _BALANCED) -> None:
+        self._resources = resources
+
+    def key(self, pod: Pod) -> tuple[int, ...] | None:
+        """Pods that ask for none of the resources are skipped, as upstream does; by default these are best-effort pods."""
+        requests = pod.spec.requests
+        if self._resources == _BALANCED:
+            return (requests.cpu_m, requests.memory_b) if requests.cpu_m or requests.memory_b else None
+        amounts = dict(wanted(requests))
+        found = tuple(amounts.get(name, 0) for name in self._resources)
+        return found if any(found) else None
 
     def prepare(self, pod: Pod, snap: Snapshot) -> State:
-        return _Balance(pod.spec.requests)
+        amounts = self.key(pod)
+        if self._resources == _BALANCED or amounts is None:
+            return _Balance(pod.spec.requests)
+        return BalanceOf(self._resources, amounts)
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         return False  # it only scores
