@@ -187,8 +187,9 @@ class Peers:
         self._terms: dict[Carried, CarrierCount] = {}
         self._counts_by_label: _ByLabel[Wanted] = _ByLabel()
         self._terms_by_label: _ByLabel[Carried] = _ByLabel()
+        self._held: dict[tuple[int, bool], None] | None = None
         self.terms_version = 0
-        """Changes when a term appears that no pod carried before, or one disappears; 0 when none ever did."""
+        """Changes when a term appears that no pod carried before, or one disappears."""
 
     # -- pods come and go ------------------------------------------------------------------------------------------
 
@@ -209,7 +210,20 @@ class Peers:
         for count in kind.counts:
             count.change(slot, by)
         if not kind.on:
-            self._forget_kind(key, kind)
+            if self._held is None:
+                self._forget_kind(key, kind)
+            else:
+                self._held[key] = None
+
+    def hold(self) -> None:
+        """Until `release`, kinds of which no pod is left are remembered: pods are only taken away for a trial."""
+        self._held = {}
+
+    def release(self) -> None:
+        held, self._held = self._held or {}, None
+        for key in held:
+            if not (kind := self._kinds[key]).on:
+                self._forget_kind(key, kind)
 
     def grow(self, capacity: int) -> None:
         """Nodes may have slots up to `capacity` from now on."""
@@ -234,6 +248,11 @@ class Peers:
             self._counts_by_label.put(wanted, wanted.selectors[0] if wanted.selectors else ())
         self._counts[wanted] = count
         return count
+
+    @property
+    def carries(self) -> bool:
+        """Whether any pod on a node has terms of its own."""
+        return bool(self._terms)
 
     def speaking_of(self, spec: PodSpec, of_namespace: Mapping[str, str]) -> list[tuple[Carried, CarrierCount]]:
         """Every distinct term carried by a pod on a node that matches a pod of this shape, whose namespace has these labels.
