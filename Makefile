@@ -33,7 +33,7 @@ lint: .venv/.dev-stamp ## Format, lint, types, import contracts, manifests
 	@$(BIN)/hadolint deploy/Dockerfile
 	@for script in $$(git ls-files -- '*.sh' .ci/run); do bash -n $$script; done
 
-control-plane: ## Build etcd, kube-apiserver and the rest for the integration tests (Go 1.26+, 5 minutes, cached)
+control-plane: ## Build etcd, kube-apiserver and the rest for the integration tests (Go 1.26+, 6 minutes, cached)
 	@hack/control-plane/build.sh
 
 bench: .venv/.run-stamp ## What a decision of the core costs, beside a fixed piece of numpy work (ARGS="--format json")

@@ -59,7 +59,7 @@ def find_binaries(names: Sequence[str], folder: Path | None = None) -> dict[str,
     if missing := [name for name, path in found.items() if path is None]:
         raise ControlPlaneMissing(
             f"control plane: no executable {', '.join(missing)} in {' or '.join(map(str, searched))}; "
-            "build them with `make control-plane` (Go 1.26 or newer, about 5 minutes) in a checkout of the project, "
+            "build them with `make control-plane` (Go 1.26 or newer, about 6 minutes) in a checkout of the project, "
             "or name a folder that has them in KUBEBUILDER_ASSETS"
         )
     return {name: path for name, path in found.items() if path}
