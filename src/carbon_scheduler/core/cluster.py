@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
+from carbon_scheduler.core.changes import ChangeLog
 from carbon_scheduler.core.objects import KINDS
 from carbon_scheduler.core.snapshot import Snapshot
 
@@ -34,6 +35,10 @@ class Cluster:
         self.zones: dict[NodeName, NodeZone] = {}
         self.assumed: dict[PodUid, NodeName] = {}
         self.namespaces: dict[str, Namespace] = {}
+        self.priorities: dict[int, int] = {}
+        """How many of the pods charged to a node have which priority."""
+        self.moved = ChangeLog()
+        """Slots whose pods came, went, or became more or less dear as victims of preemption."""
         self._grid = grid
         self._default = default_grid_zone
         self._charged: dict[PodUid, tuple[NodeName, Pod]] = {}
@@ -47,13 +52,14 @@ class Cluster:
         slot = self.snap.slot_of.get(node.name)
         before = None if slot is None else self.snap.nodes[slot]
         if before == node:
+            if slot is not None:
+                self.snap.renew_images(slot)
             return before
         zone = self._grid.of_node(node.labels, node.provider_id, self._default)
         self.zones[node.name] = zone
         slot = self.snap.put_node(node, zone.grid_zone)
-            if slot is not None:
-                self.snap.renew_images(slot)
         if before is None:
+            self._note(node.name)
             for uid in self._on.get(node.name, ()):
                 self.snap.charge(slot, self._charged[uid][1], 1)
         return before
@@ -66,6 +72,7 @@ class Cluster:
         before = self.snap.nodes[slot]
         for uid in self._on.get(name, ()):
             self.snap.charge(slot, self._charged[uid][1], -1)
+        self._note(name)
         self.snap.drop_node(name)
         del self.zones[name]
         return before
@@ -85,6 +92,8 @@ class Cluster:
             if before.terminating and not pod.terminating:
                 pod = msgspec.structs.replace(pod, terminating=True)
         self.pods[pod.uid] = pod
+        if before is not None and before.started_s != pod.started_s and (charged := self._charged.get(pod.uid)):
+            self._note(charged[0])
         if pod.node_name:
             self.assumed.pop(pod.uid, None)
             self._charge(pod, pod.node_name)
@@ -120,6 +129,10 @@ class Cluster:
         """The pods charged to a node, bound and assumed."""
         return (self.pods[uid] for uid in self._on.get(name, ()))
 
+    def charged_on(self, name: NodeName) -> list[tuple[Pod, Pod]]:
+        """The same, each with the pod as it was when it was charged: what the snapshot has of it."""
+        return [(self.pods[uid], self._charged[uid][1]) for uid in self._on.get(name, ())]
+
     def _charge(self, pod: Pod, node: NodeName) -> None:
         was = self._charged.get(pod.uid)
         if was and was[0] == node and _takes_alike(was[1], pod):
@@ -128,6 +141,8 @@ class Cluster:
             self._discharge(pod.uid)
         self._charged[pod.uid] = (node, pod)
         self._on.setdefault(node, {})[pod.uid] = None
+        self.priorities[pod.spec.priority] = self.priorities.get(pod.spec.priority, 0) + 1
+        self._note(node)
         if (slot := self.snap.slot_of.get(node)) is not None:
             self.snap.charge(slot, pod, 1)
 
@@ -138,8 +153,18 @@ class Cluster:
         del self._on[node][uid]
         if not self._on[node]:
             del self._on[node]
+        priority = pod.spec.priority
+        self.priorities[priority] -= 1
+        if not self.priorities[priority]:
+            del self.priorities[priority]
+        self._note(node)
         if (slot := self.snap.slot_of.get(node)) is not None:
             self.snap.charge(slot, pod, -1)
+
+    def _note(self, node: NodeName) -> None:
+        if (slot := self.snap.slot_of.get(node)) is not None:
+            self.moved.add(slot)
+            self.moved.trim(4 * self.snap.capacity + 4096)
 
     # -- other objects -------------------------------------------------------------------------------------------
 
@@ -205,6 +230,10 @@ class Cluster:
             zone = old.grid_zones[old.grid_zone[a]] if old.grid_zone[a] >= 0 else None
             assert zone == self.zones[n].grid_zone, n
         assert _ports_by_name(old) == _ports_by_name(new)
+        assert old.images.counts() == new.images.counts()  # their sizes depend on who reported them first
+        for image in old.images.counts():
+            have = old.images.having(image, old.nodes)[mine]
+            assert (have == new.images.having(image, new.nodes)[theirs]).all(), image
         assert old.volumes.shown() == new.volumes.shown()
 
 
@@ -218,7 +247,3 @@ def _ports_by_name(snap: Snapshot) -> dict[tuple[str, int], dict[str, dict[str, 
         port: {node.name: dict(ips) for slot, ips in by_slot.items() if (node := snap.nodes[slot])}
         for port, by_slot in snap.ports.items()
     }
-        assert old.images.counts() == new.images.counts()  # their sizes depend on who reported them first
-        for image in old.images.counts():
-            have = old.images.having(image, old.nodes)[mine]
-            assert (have == new.images.having(image, new.nodes)[theirs]).all(), image

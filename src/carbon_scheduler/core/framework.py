@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from carbon_scheduler.core.plugin import ALL, UNRESOLVABLE, UNRESOLVABLE_BIT, UNSCHEDULABLE, Rejected, State
+from carbon_scheduler.core.plugin import (
+    ALL,
+    ERROR,
+    ERROR_BIT,
+    UNRESOLVABLE,
+    UNRESOLVABLE_BIT,
+    UNSCHEDULABLE,
+    Rejected,
+    State,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -242,6 +251,8 @@ class Verdict:
         self._plugins = plugins
         self._shape = shape
         self._once = once
+        self._turned_away: Reasons = []
+        self._reasons: Reasons | None = None
         self.feasible: NDArray[np.bool_] = np.zeros(snap.capacity, np.bool_) if rejected else shape.fits
         for part in once.values():
             self.failed = self.failed or part.state.failure
@@ -274,8 +285,12 @@ class Verdict:
     def reasons(self) -> Reasons:
         """For each plugin that turned nodes away first: those slots, their codes, and what the bits mean. The plugin is
         None for nodes outside the set that the pod is pinned to."""
-        found: Reasons = []
+        if self._reasons is not None:
+            return self._reasons
+        found = [*self._turned_away]
         left = self._snap.alive.copy()
+        for _, slots, _, _ in found:
+            left[slots] = False
         if self._shape.allowed is not None:
             out = np.flatnonzero(left & ~self._shape.allowed)
             if len(out):
@@ -288,7 +303,25 @@ class Verdict:
                 if len(out):
                     found.append((plugin, out, codes[out], part.state.reasons))
                     left[out] = False
+        self._reasons = found
         return found
+
+    def turn_away(self, reasons: Reasons) -> None:
+        """Takes nodes away that the plugins would not have with other pods there, or gives others as the reason."""
+        self.feasible = self.feasible.copy()
+        for _, slots, _, _ in reasons:
+            self.feasible[slots] = False
+        self._turned_away += reasons
+        self._reasons = None
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """bool (capacity,): the nodes that plugins were asked about. Read only."""
+        return self._snap.alive if self._shape.allowed is None else self._shape.allowed & self._snap.alive
+
+    def states(self) -> list[tuple[Plugin, State]]:
+        """What the plugins worked out for the pod, in the order in which they filter; without those it is nothing to."""
+        return [(plugin, part.state) for plugin, part in self._parts()]
 
     def _parts(self) -> list[tuple[Plugin, _Row | _Load | _Once]]:
         found: list[tuple[Plugin, _Row | _Load | _Once]] = []
@@ -299,10 +332,27 @@ class Verdict:
         return found
 
     @property
+    def error(self) -> str:
+        """Why the attempt ends in an error, whichever nodes are feasible, "" if it does not: a plugin cannot work for the pod, or
+        cannot judge a node that none before it turns away."""
+        if not len(self._snap):
+            return ""
+        if self.rejected:
+            return self.rejected[1].reasons[0] if self.rejected[1].code == ERROR else ""
+        errors = {plugin.name: part.state.error for plugin, part in self._parts() if part.state.error}
+        if errors:
+            for plugin, _, codes, _ in self.reasons():
+                if plugin is not None and plugin.name in errors and (codes & ERROR_BIT).any():
+                    return errors[plugin.name]
+        return ""
+
+    @property
     def rejecting(self) -> tuple[str, ...]:
         if self.rejected:
             return (self.rejected[0].name,)
-        return tuple("NodeAffinity" if plugin is None else plugin.name for plugin, *_ in self.reasons())
+        return tuple(
+            dict.fromkeys("NodeAffinity" if plugin is None else plugin.name for plugin, *_ in self.reasons())
+        )
 
     def message(self) -> str:
         """Upstream's FitError text for the pod, when no node is feasible."""
@@ -382,13 +432,6 @@ class Framework:
         if shape.rejected is not None:
             return Verdict(snap, self.plugins, shape, {}, (self.plugins[stop], shape.rejected[1]))
         return Verdict(snap, self.plugins, shape, once)
-
-    def hears(self, rejecting: Sequence[str], change: Change) -> bool:
-        """Whether any of these plugins wants to be asked about such changes at all: what spares asking for each pod."""
-        topic = change.topic
-        return any(
-            plugin.hears is None or topic in plugin.hears for plugin in map(self._by_name.__getitem__, rejecting)
-        )
 
     def wakes(self, pod: Pod, rejecting: Sequence[str], change: Change) -> bool:
         """Whether a change may make room for a pod that these plugins rejected."""

@@ -28,15 +28,19 @@ MAX_SCORE: Final = 100
 
 UNSCHEDULABLE: Final = "Unschedulable"
 UNRESOLVABLE: Final = "UnschedulableAndUnresolvable"
-Code = Literal["Success", "Unschedulable", "UnschedulableAndUnresolvable"]
+ERROR: Final = "Error"
+Code = Literal["Success", "Unschedulable", "UnschedulableAndUnresolvable", "Error"]
 
 UNRESOLVABLE_BIT: Final = np.uint64(1 << 63)
 """Set in a node's rejection when preemption cannot help there; the bits below it index the state's `reasons`."""
+ERROR_BIT: Final = np.uint64(1 << 62)
+"""Set, alone, for a node that cannot be judged (upstream's error in Filter): if no plugin before rejects the node, the attempt
+ends with the state's `error`."""
 MAX_REASONS: Final = 60
 
 
 class Rejected(Struct, frozen=True):
-    """The pod as a whole is rejected (upstream's PreFilter)."""
+    """The pod as a whole is rejected (upstream's PreFilter), or, with the code Error, the attempt ends there."""
 
     code: Code
     reasons: tuple[str, ...]
@@ -51,6 +55,8 @@ class State:
     filters: bool = False
     scores: bool = False
     reasons: tuple[str, ...] = ()
+    error: str = ""
+    """What ERROR_BIT stands for; "" while no node has it. Known once `reject` was asked."""
     failure: str = ""
     """Why it cannot score (upstream's error in PreScore): the attempt ends with it once there is a choice to make."""
 
@@ -133,6 +139,9 @@ class Plugin:
     """What its arrays depend on: what the node is; also what runs on it; or anything in the snapshot. The states of the last
     sort are prepared anew for each attempt, asked once for all nodes and once for the feasible ones, and never kept: what such
     a plugin wants to keep between attempts, it keeps itself."""
+    sums: bool = False
+    """Of what runs on a node it reads nothing but `requested` and `pod_count`: preemption then works its answer out for many
+    nodes at once."""
     hears: frozenset[ChangeKind | ObjectKind] | None = None
     """The topics of changes about which `wakes` must be asked; None: all. Others cost nothing, however many pods wait."""
     wakes_on_taints: bool = True
