@@ -15,9 +15,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+import pytest
 import yaml
 
 from api_objects import make_node
+from carbon_scheduler.errors import ClusterError
 from carbon_scheduler.sim.control_plane import ControlPlane
 from scheduler_process import SchedulerProcess
 
@@ -47,7 +49,7 @@ _PLURALS: Final = {
 class EndToEndCluster:
     """A context manager; ready, after about 10 s, when nodes and scheduler are and the system's DaemonSets run on each node.
 
-    The log of our scheduler goes to `folder`. Raises ControlPlaneMissing, ControlPlaneFailed, or TimeoutError.
+    The log of our scheduler goes to `folder`. Raises ControlPlaneMissing, or ClusterError when a part does not come up.
     """
 
     def __init__(self, which: Scheduler, folder: Path) -> None:
@@ -82,7 +84,7 @@ class EndToEndCluster:
             if self._which == "ours":
                 self._ours = self._start_ours()
                 exits.callback(self._ours.stop)
-                asyncio.run(self._ours.ready())
+                _await_ready(self._ours)
             for name in _SYSTEM_PODS:
                 self._plane.request("POST", "/apis/apps/v1/namespaces/kube-system/daemonsets", _daemon_set(name))
             self._await("/api/v1/namespaces/kube-system/pods", _unready_pod, NODES * len(_SYSTEM_PODS))
@@ -109,11 +111,18 @@ class EndToEndCluster:
             if len(found) == count and not waiting:
                 return
             if time.monotonic() > deadline:
-                raise TimeoutError(
+                raise ClusterError(
                     f"{path}: {len(found)} of {count} there after {_READY_S:.0f} s, not ready: {', '.join(waiting) or 'none'}; "
                     f"they need kwok, kube-controller-manager and {self._which}"
                 )
             time.sleep(0.1)
+
+
+def _await_ready(process: SchedulerProcess) -> None:
+    try:
+        asyncio.run(process.ready())
+    except pytest.fail.Exception as failed:  # it is made for tests, and this may be none
+        raise ClusterError(str(failed)) from failed
 
 
 def _unready_node(node: dict[str, Any]) -> bool:
