@@ -116,6 +116,7 @@ class VolumeUse:
         self._on: dict[str, dict[int, None]] = {}
         self._limits: dict[str, NDArray[np.int64]] = {}
         self._counts: dict[str, NDArray[np.int64]] = {}
+        self._migrated: dict[str, NDArray[np.bool_]] = {}
         self.has_csi_node: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         """bool (capacity,): whether a CSINode says which drivers the node has."""
         self.limited: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
@@ -149,6 +150,12 @@ class VolumeUse:
         limit. After `refresh`."""
         found = self._limits.get(driver)
         return None if found is None else (found, self._counts[driver])
+
+    def migrated(self, plugin: str) -> NDArray[np.bool_]:
+        """bool (capacity,): the nodes that say of themselves that a CSI driver has taken over an in-tree plugin. After
+        `refresh`."""
+        found = self._migrated.get(plugin)
+        return np.zeros(self._capacity, np.bool_) if found is None else found
 
     def slots_with(self, volume: str) -> list[int]:
         """The limited slots whose pods use a CSI volume (named as by `csi_volumes`). After `refresh`."""
@@ -259,6 +266,8 @@ class VolumeUse:
         more = capacity - self._capacity
         self.has_csi_node = np.concatenate([self.has_csi_node, np.zeros(more, np.bool_)])
         self.limited = np.concatenate([self.limited, np.zeros(more, np.bool_)])
+        for plugin, nodes in self._migrated.items():
+            self._migrated[plugin] = np.concatenate([nodes, np.zeros(more, np.bool_)])
         for driver in self._limits:
             self._limits[driver] = np.concatenate([self._limits[driver], np.full(more, -1, np.int64)])
             self._counts[driver] = np.concatenate([self._counts[driver], np.zeros(more, np.int64)])
@@ -328,6 +337,11 @@ class VolumeUse:
         csi_node = self._objects.get(CsiNode, name) if name is not None else None
         limits = {} if csi_node is None else {d: most for d, most in csi_node.limits.items() if most is not None}
         self.has_csi_node[slot] = csi_node is not None
+        for nodes in self._migrated.values():
+            nodes[slot] = False
+        for plugin in csi_node.migrated if csi_node is not None else ():
+            if plugin in PROVISIONERS:
+                self._migrated.setdefault(plugin, np.zeros(self._capacity, np.bool_))[slot] = True
         self.limited[slot] = bool(limits)
         if limits and name is not None:
             self._attached[slot] = new = self._attach_all(slot, name, limits)
@@ -393,6 +407,7 @@ class VolumeUse:
                 if self._limits[driver][s] >= 0
             },
             "csi": {name[s] for s in name if self.has_csi_node[s]},
+            "migrated": {(plugin, name[s]) for plugin, nodes in self._migrated.items() for s in name if nodes[s]},
             "limited": {name[s] for s in name if self.limited[s]},
         }
 

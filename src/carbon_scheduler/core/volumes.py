@@ -51,6 +51,14 @@ class VolumePlan(Struct, frozen=True):
         return not (self.bindings or self.provisions)
 
 
+def bound_to(volume: Volume, claim: Claim) -> bool:
+    """Whether a volume names a claim, by uid if it has one (IsVolumeBoundToClaim): bound to it, or reserved for it."""
+    ref = volume.claim_ref
+    if ref is None or (ref.namespace, ref.name) != (claim.namespace, claim.name):
+        return False
+    return not ref.uid or ref.uid == claim.uid
+
+
 class Volumes:
     """Look-ups over the volumes and claims of `objects`, kept up to date by `changed`. Costs are O(1) where not said otherwise.
 
