@@ -122,7 +122,7 @@ class Converter:
             refusal=refusal.text,
             resource_version=meta.resource_version or "",
             generation=meta.generation or 0,
-            started_s=_time_s(status.start_time) if status.start_time else None,
+            started_s=_time_s(status.start_time) or None,
             may_preempt=spec.preemption_policy != "Never",
             preempted=pod_parts.preempted(status),
         )
