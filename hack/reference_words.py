@@ -77,11 +77,12 @@ PLUGINS: Final = {
     "NodeAffinity": "`nodeSelector` and required node affinity; preferred terms add their weights",
     "NodePorts": "no two pods of a node take the same host port",
     "NodeResourcesFit": "requests fit into what is left of the node; the emptier the node, the better",
+    "PodTopologySpread": "pods are spread over zones, nodes or other domains: strictly, or as well as possible; those without "
+    "constraints of their own among the pods of their Services and their owner",
     "NodeResourcesBalancedAllocation": "CPU and memory of the node are used evenly",
 }
 ABSENT: Final = {
     "InterPodAffinity": "affinity and anti-affinity between pods",
-    "PodTopologySpread": "spread over zones, nodes or other domains",
     "VolumeBinding": "claims that wait for their first consumer, and volumes that only some nodes can reach",
     "VolumeZone": "volumes of another zone",
     "VolumeRestrictions": "volumes that only one node or pod may use",
@@ -95,6 +96,8 @@ ABSENT: Final = {
 DEVIATIONS: Final = {
     "a node that offers more than 4 EiB of memory, or 2^62 units of another resource": "what is above that is not used, "
     "and its scores are those of a node that offers 4 EiB",
+    "a hard spread constraint with an empty selector": "counts no pod, as there; only nodes to which others are nominated are "
+    "judged as any other, while kube-scheduler counts these",
     "a pod that asks for more than 59 different resources": "is rejected as a whole, kube-scheduler names each that is short",
 }
 """Where an answer differs from kube-scheduler's on purpose; tests/parity shows each."""

@@ -148,6 +148,9 @@ _KEPT: Final = (
     "operator",
     "effect",
     "values",
+    "topologyKey",
+    "whenUnsatisfiable",
+    "maxSkew",
 )
 
 

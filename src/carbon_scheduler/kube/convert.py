@@ -230,14 +230,12 @@ _NEVER = (
 
 
 def _beyond(spec: wire.PodSpec) -> str:
-    """A hard constraint that no plugin of ours knows, as the text of a condition; "" without one. Soft ones (preferred,
-    ScheduleAnyway) are not among them: leaving them out makes a choice less good, not wrong."""
+    """A hard constraint that no plugin of ours knows, as the text of a condition; "" without one. Soft ones (preferred terms)
+    are not among them: leaving them out makes a choice less good, not wrong."""
     affinity = spec.affinity or wire.Affinity()
     for terms, name in ((affinity.pod_affinity, "podAffinity"), (affinity.pod_anti_affinity, "podAntiAffinity")):
         if terms is not None and terms.required:
             return _NOT_YET.format(f"spec.affinity.{name} requires terms")
-    if any(c is not None and c.when_unsatisfiable == "DoNotSchedule" for c in spec.topology_spread_constraints or ()):
-        return _NOT_YET.format("spec.topologySpreadConstraints has whenUnsatisfiable DoNotSchedule")
     if any(v is not None and (v.persistent_volume_claim or v.ephemeral) for v in spec.volumes or ()):
         return _NOT_YET.format("spec.volumes uses a PersistentVolumeClaim")
     return _NEVER if spec.resource_claims else ""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parity.ingredients import affinity, ports, resources, taints
+from parity.ingredients import affinity, ports, resources, spread, taints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,4 +29,5 @@ INGREDIENTS = (
     Ingredient("NodeUnschedulable", 0.25, taints.cordon),
     Ingredient("NodeAffinity", 0.45, affinity.add),
     Ingredient("NodePorts", 0.3, ports.add),
+    Ingredient("PodTopologySpread", 0.5, spread.add),
 )

@@ -10,6 +10,7 @@ from carbon_scheduler.core.plugins.node_declared_features import NodeDeclaredFea
 from carbon_scheduler.core.plugins.node_name import NodeName
 from carbon_scheduler.core.plugins.node_ports import NodePorts
 from carbon_scheduler.core.plugins.part import Part
+from carbon_scheduler.core.plugins.pod_topology_spread import PodTopologySpread
 from carbon_scheduler.core.plugins.profiles import IMPLEMENTS, Enabled, enabled
 from carbon_scheduler.core.plugins.resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from carbon_scheduler.core.plugins.taints import NodeUnschedulable, TaintToleration
@@ -27,6 +28,7 @@ _MAKERS: Final[dict[str, Callable[[Profile, Enabled], Plugin]]] = {
     "NodeAffinity": lambda p, on: NodeAffinity(p.added_affinity, filters="NodeAffinity" in on.filters),
     "NodePorts": lambda *_: NodePorts(),
     "NodeResourcesFit": lambda p, _: NodeResourcesFit(p.fit),
+    "PodTopologySpread": lambda p, _: PodTopologySpread(p.default_constraints),
     "NodeResourcesBalancedAllocation": lambda p, _: NodeResourcesBalancedAllocation(p.balanced_resources),
     "ImageLocality": lambda *_: ImageLocality(),
     "NodeDeclaredFeatures": lambda *_: NodeDeclaredFeatures(),
