@@ -5,16 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from carbon_scheduler.core.plugins.profiles import enabled
 from carbon_scheduler.kube import convert_objects as to
 from carbon_scheduler.kube import wire_objects as found
 from carbon_scheduler.kube.wire import Codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from carbon_scheduler.core.objects import AnyObject, ObjectKind
+    from carbon_scheduler.core.settings import Profile
 
 Need = Literal["spreading", "volumes", "preemption"]
+_VOLUMES: Final = {"VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding", "VolumeZone"}
+
+
+def needs(profiles: Iterable[Profile]) -> frozenset[Need]:
+    """What the plugins of some profile read: what none of them reads needs no right and is not followed."""
+    found: set[Need] = set()
+    for profile in profiles:
+        on = enabled(profile)
+        if "PodTopologySpread" in {*on.filters, *on.scores}:
+            found.add("spreading")
+        if not _VOLUMES.isdisjoint(on.filters):
+            found.add("volumes")
+        if on.preempts:
+            found.add("preemption")
+    return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +45,16 @@ class Kind:
     codec: Codec[Any]
     convert: Callable[[Any], AnyObject]
 
+    @property
+    def namespaced(self) -> bool:
+        return self.name not in _OF_THE_CLUSTER
+
     def one(self, body: bytes) -> AnyObject:
         """A single object. Raises ValueError when it has no readable name."""
         return self.convert(self.codec.one(body))
 
 
+_OF_THE_CLUSTER: Final = {"PersistentVolume", "StorageClass", "CSINode", "CSIDriver", "VolumeAttachment"}
 _CORE, _APPS, _STORAGE = "/api/v1", "/apis/apps/v1", "/apis/storage.k8s.io/v1"
 
 KINDS: Final = (

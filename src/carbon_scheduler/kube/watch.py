@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from carbon_scheduler.core import model
 from carbon_scheduler.errors import AnswerTooLarge, ApiStatusError, ApiUnreachable, ClusterError
@@ -21,8 +21,10 @@ from carbon_scheduler.kube.clock import Backoff
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from carbon_scheduler.core.objects import AnyObject
     from carbon_scheduler.kube.client import ApiClient
     from carbon_scheduler.kube.convert import Converter
+    from carbon_scheduler.kube.kinds import Kind
 
 _log = logging.getLogger(__name__)
 
@@ -359,3 +361,8 @@ def nodes(converter: Converter) -> Resource[wire.Node, model.Node]:
 
 def namespaces(converter: Converter) -> Resource[wire.Namespace, model.Namespace]:
     return Resource("/api/v1/namespaces", "Namespace", wire.NAMESPACES, converter.namespace)
+
+
+def others(kind: Kind) -> Resource[Any, AnyObject]:
+    """One of the other kinds."""
+    return Resource(kind.path, kind.name, kind.codec, kind.convert)

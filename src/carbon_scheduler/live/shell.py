@@ -17,18 +17,18 @@ import uvloop
 from carbon_scheduler.core import decision as effects
 from carbon_scheduler.core import events, wire
 from carbon_scheduler.core.grid import UnknownGridZone
-from carbon_scheduler.core.model import NodeName, PodUid
 from carbon_scheduler.core.scheduler import Scheduler
 from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, CarbonSchedulerError, ConfigError
-from carbon_scheduler.kube import watch
 from carbon_scheduler.kube.access import access
 from carbon_scheduler.kube.client import ApiClient
 from carbon_scheduler.kube.clock import Backoff, SystemClock
 from carbon_scheduler.kube.convert import Converter
 from carbon_scheduler.kube.fence import Fence
+from carbon_scheduler.kube.kinds import needs
 from carbon_scheduler.kube.lease import Election
 from carbon_scheduler.kube.recorder import EventRecorder
 from carbon_scheduler.kube.writes import Writer
+from carbon_scheduler.live.follow import MOST_STREAMS, Following
 from carbon_scheduler.live.hands import Hands
 from carbon_scheduler.live.upkeep import CarbonWatcher, Upkeep
 from carbon_scheduler.observe import log
@@ -38,16 +38,15 @@ from carbon_scheduler.providers.poller import CarbonPoller
 from carbon_scheduler.providers.tables import grid_zones
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
-    from typing import Any, BinaryIO
+    from typing import BinaryIO
 
     from carbon_scheduler.config import Config
     from carbon_scheduler.core.carbon import CarbonValue
     from carbon_scheduler.core.decision import Effect
-    from carbon_scheduler.core.model import GridZone, Namespace, Node, Pod
+    from carbon_scheduler.core.model import GridZone
     from carbon_scheduler.kube.endpoint import Access
-    from carbon_scheduler.kube.watch import Change
     from carbon_scheduler.observe.log import Narrator
     from carbon_scheduler.observe.metrics import Attempt
 
@@ -77,7 +76,8 @@ async def _until_told(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    client = ApiClient(where, timeout_s=config.api.timeout_s, connections=2 * config.api.bind_concurrency)
+    connections = 2 * config.api.bind_concurrency + MOST_STREAMS
+    client = ApiClient(where, timeout_s=config.api.timeout_s, connections=connections)
     try:
         with contextlib.ExitStack() as files:
             trace = files.enter_context(_writable(record)) if record else None
@@ -125,13 +125,10 @@ class Shell:
             self._hear,
             config.api.bind_concurrency,
         )
-        page = config.api.page_size
-        self._pods = watch.Reflector(client, watch.pods(converter), self._sink(_pod), page_size=page)
-        self._nodes = watch.Reflector(client, watch.nodes(converter), self._sink(_node), page_size=page)
-        self._namespaces = watch.Reflector(client, watch.namespaces(converter), self._sink(_namespace), page_size=page)
-        self._upkeep = Upkeep(
-            self.metrics, self.core, (self._pods, self._nodes, self._namespaces), recorder, self._clock, self._leads
+        self._following = Following(
+            client, converter, needs(settings.profiles), self._take, self._now, page_size=config.api.page_size
         )
+        self._upkeep = Upkeep(self.metrics, self.core, self._following.reflectors, recorder, self._clock, self._leads)
         self._wake = asyncio.Event()
         self._leading = False
         self._attempt_s = 0.0
@@ -176,20 +173,17 @@ class Shell:
 
     async def _follow(self, group: asyncio.TaskGroup) -> None:
         """Returns when we lead and know all that was written before we did."""
-        reflectors = (self._pods, self._nodes, self._namespaces)
         winning = group.create_task(self._election.acquire()) if self._election else None
         at_once = winning is None or bool((await asyncio.wait({winning}, timeout=AT_ONCE_S))[0])
-        for reflector in reflectors:
-            group.create_task(reflector.run())
+        self._following.run(group)
         if winning is not None and self._election is not None:
             if not at_once:
                 self._narrator.info(f"Waiting for the lease; {self._election.leader or 'nobody'} leads")
             await winning
             group.create_task(self._election.run())
-        for reflector in reflectors:
-            await reflector.synced.wait()
+        await self._following.synced()
         if not at_once:  # listed while another led: what it wrote last must be known before we decide
-            await asyncio.gather(*(reflector.relist() for reflector in reflectors))
+            await self._following.relist()
 
     async def _connect(self) -> None:
         """Waits for the API server; says why it has to, once. Raises when the server is there and refuses us."""
@@ -229,14 +223,10 @@ class Shell:
     def _now(self) -> tuple[float, float]:
         return self._clock.monotonic(), self._clock.wall()
 
-    def _sink(self, event: Callable[[Any, float, float], events.Event]) -> Callable[[list[Change[Any]]], None]:
-        def take(changes: list[Change[Any]]) -> None:
-            at, wall = self._now()
-            for change in changes:
-                self._apply(event(change, at, wall))
-            self._wake.set()
-
-        return take
+    def _take(self, found: Iterable[events.Event]) -> None:
+        for event in found:
+            self._apply(event)
+        self._wake.set()
 
     def _hear(self, event: events.Event) -> None:
         self._apply(event)
@@ -257,7 +247,7 @@ class Shell:
         """Waits for an event or for the core's next timer."""
         due = self.core.next_at() if self._leading else None
         wait_s = None if due is None else max(due - self._clock.monotonic(), 0.0)
-        if wait_s == 0.0 and (self._hands.busy or self._deaf()):
+        if wait_s == 0.0 and (self._hands.busy or self._following.deaf):
             wait_s = 0.25  # a Binding that ends, or a watch that is heard again, wakes us earlier
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
@@ -268,7 +258,7 @@ class Shell:
         """Lets the core decide for one slice of time. Whether it has more to decide."""
         started = self._clock.monotonic()
         self._apply(events.Tick(*self._now()))
-        while not (self._hands.busy or self._deaf()):
+        while not (self._hands.busy or self._following.deaf):
             at = self._clock.monotonic()
             todo = self.core.decide(at, ATTEMPTS_AT_ONCE)
             self._attempt_s = (self._clock.monotonic() - at) / max(len(todo), 1)
@@ -281,10 +271,6 @@ class Shell:
             if self._clock.monotonic() - started > SLICE_S:
                 return True
         return False
-
-    def _deaf(self) -> bool:
-        """A watch has failed and is not back: what others bound meanwhile is not known."""
-        return bool(self._pods.problem or self._nodes.problem)
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -341,24 +327,6 @@ class Shell:
             retry_period_s=wanted.retry_period_s,
             fence=fence,
         )
-
-
-def _pod(change: Change[Pod], at: float, wall: float) -> events.Event:
-    if isinstance(change, watch.Changed):
-        return events.PodChanged(at, wall, change.obj)
-    return events.PodGone(at, wall, PodUid(change.uid))
-
-
-def _node(change: Change[Node], at: float, wall: float) -> events.Event:
-    if isinstance(change, watch.Changed):
-        return events.NodeChanged(at, wall, change.obj)
-    return events.NodeGone(at, wall, NodeName(change.name))
-
-
-def _namespace(change: Change[Namespace], at: float, wall: float) -> events.Event:
-    if isinstance(change, watch.Changed):
-        return events.NamespaceChanged(at, wall, change.obj)
-    return events.NamespaceGone(at, wall, change.name)
 
 
 def _writable(record: Path) -> BinaryIO:
