@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from carbon_scheduler.errors import ApiStatusError
+from carbon_scheduler.kube.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +59,20 @@ def test_rights_are_the_least_that_do_the_work() -> None:
         ("", "pods/status", "patch", ""),
         ("events.k8s.io", "events", "create", ""),
         ("events.k8s.io", "events", "patch", ""),
+        # spreading by default
+        *product([""], ["services", "replicationcontrollers"], ["list", "watch"], [""]),
+        *product(["apps"], ["replicasets", "statefulsets"], ["list", "watch"], [""]),
+        # volumes
+        *product([""], ["persistentvolumes", "persistentvolumeclaims"], ["get", "list", "watch", "patch"], [""]),
+        *product(
+            ["storage.k8s.io"],
+            ["storageclasses", "csinodes", "csidrivers", "csistoragecapacities", "volumeattachments"],
+            ["list", "watch"],
+            [""],
+        ),
+        # preemption
+        *product(["policy"], ["poddisruptionbudgets"], ["list", "watch"], [""]),
+        ("", "pods", "delete", ""),
     }
     want_own_namespace = {
         ("coordination.k8s.io", "leases", "create", ""),
@@ -67,6 +82,14 @@ def test_rights_are_the_least_that_do_the_work() -> None:
     assert _rights(objects["ClusterRole"]) == want_cluster
     assert _rights(objects["Role"]) == want_own_namespace
     assert objects["Role"]["metadata"]["namespace"] == "kube-system"
+
+
+def test_all_that_is_followed_may_be_read() -> None:
+    rights = _rights(_objects()["ClusterRole"])
+    for kind in KINDS:
+        *_, group, _, resource = ("", *kind.path.strip("/").split("/"))
+        group = "" if kind.path.startswith("/api/") else group
+        assert {(group, resource, "list", ""), (group, resource, "watch", "")} <= rights, kind.name
 
 
 @pytest.mark.parametrize("kind", ["ClusterRoleBinding", "RoleBinding"])
@@ -196,6 +219,12 @@ MAY = [
     ("get", "", "namespaces", "", ""),
     ("create", "", "pods/binding", "team-a", ""),
     ("patch", "", "pods/status", "team-a", ""),
+    ("delete", "", "pods", "team-a", ""),
+    ("patch", "", "persistentvolumeclaims", "team-a", ""),
+    ("patch", "", "persistentvolumes", "", ""),
+    ("watch", "storage.k8s.io", "csistoragecapacities", "", ""),
+    ("list", "policy", "poddisruptionbudgets", "", ""),
+    ("watch", "apps", "statefulsets", "", ""),
     ("create", "events.k8s.io", "events", "team-a", ""),
     ("create", "coordination.k8s.io", "leases", "kube-system", ""),
     ("update", "coordination.k8s.io", "leases", "kube-system", NAME),
@@ -203,8 +232,17 @@ MAY = [
 MAY_NOT = [
     ("patch", "", "pods", "team-a", ""),
     ("update", "", "pods", "team-a", ""),
-    ("delete", "", "pods", "team-a", ""),
+    ("deletecollection", "", "pods", "team-a", ""),
+    ("create", "", "pods/eviction", "team-a", ""),
     ("create", "", "pods", "team-a", ""),
+    ("update", "", "persistentvolumeclaims", "team-a", ""),
+    ("delete", "", "persistentvolumeclaims", "team-a", ""),
+    ("patch", "", "persistentvolumes/status", "", ""),
+    ("create", "", "persistentvolumes", "", ""),
+    ("patch", "storage.k8s.io", "storageclasses", "", ""),
+    ("patch", "policy", "poddisruptionbudgets", "team-a", ""),
+    ("patch", "apps", "replicasets", "team-a", ""),
+    ("patch", "", "services", "team-a", ""),
     ("update", "", "pods/status", "team-a", ""),
     ("patch", "", "nodes", "", ""),
     ("patch", "", "nodes/status", "", ""),
