@@ -65,11 +65,11 @@ class Bindings:
         binding.sent += 1
 
     def due(self, at: float) -> list[Binding]:
-        """Those to be sent again now; they are not due any more then. Cost: O(Bindings in doubt)."""
-        uids = [uid for uid, when in self._again.items() if when <= at]
-        for uid in uids:
-            del self._again[uid]
-        return [self._of[uid] for uid in uids]
+        """Those to be sent again now, in the order of their decisions; they are not due any more then. Cost: O(in doubt)."""
+        due = [self._of[uid] for uid, when in self._again.items() if when <= at]
+        for binding in due:
+            del self._again[binding.effect.uid]
+        return sorted(due, key=lambda binding: binding.effect.decision.seq)
 
     def next_at(self) -> float | None:
         """When the next one is due."""

@@ -62,6 +62,8 @@ from carbon_scheduler.core.queue import Queue
 from carbon_scheduler.units import LABEL_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from carbon_scheduler.core.bindings import Binding
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, Node, NodeName, Pod, PodUid
@@ -83,7 +85,9 @@ class Scheduler:
         self._placer = Placer(settings.placement, self.cluster, self.carbon)
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
         self._bindings = Bindings(settings.initial_backoff_s, settings.max_backoff_s)
-        self._gated: dict[PodUid, None] = {}
+        self._gated: dict[PodUid, float] = {}
+        """When each was first seen."""
+        self._hearing: dict[str, frozenset[str]] = {}
         self._outbox: list[Effect] = []
         self._grid_use = GridUse(self.carbon, settings.first_data_wait_s)
         self._unknown_zones: dict[str, None] = {}
@@ -139,28 +143,36 @@ class Scheduler:
         if after is None:
             self._left(pod.uid, before)
             return
-        uid = after.uid
+        uid, gated_since = after.uid, None
         if after.gated and not after.node_name and after.scheduler_name in self._frameworks:
-            self._gated[uid] = None
+            self._gated.setdefault(uid, self._at)
         else:
-            self._gated.pop(uid, None)
+            gated_since = self._gated.pop(uid, None)
         if after.node_name:
             self._settled(uid)
-            if charged_to and charged_to != after.node_name:  # it was assumed elsewhere
-                self._wake(Change("pod-gone", pod=before))
+            if before is None or not before.node_name:
+                if charged_to and charged_to != after.node_name:  # it was assumed elsewhere
+                    self._wake(Change("pod-gone", pod=before))
+                self._wake(Change("pod-placed", pod=after))
+            elif before.spec.labels != after.spec.labels:
+                self._wake(Change("pod-labels", pod_before=before, pod=after))
         if charged_to and before and before.takes.reduced_to(after.takes):
             self._wake(Change("pod-shrunk", pod_before=before, pod=after))
         if after.node_name or uid in self._bindings:
             return
+        if before is not None and before.nominated_node_name != after.nominated_node_name:
+            self._no_longer_nominated(before)
         if not self._ours(after):
             self._queue.drop(uid)
         elif uid not in self._queue:
-            self._queue.add(uid, after.spec.priority, self._at)
+            tie = (after.created_s, len(after.key), after.key)  # job-2 before job-10
+            self._queue.add(uid, after.spec.priority, self._at, since=gated_since, tie=tie)
             if self._synced:
                 self._detected(after)
         elif before is not None:
             if before.spec != after.spec or before.refusal != after.refusal:
-                self._queue.touch(uid, self._at)
+                change = Change("self", pod_before=before, pod=after)
+                self._queue.touch(uid, self._at, _alike(after), lambda by: self._helped_itself(change, by))
             if self._synced and before.annotations != after.annotations:
                 self._check_annotations(after)
 
@@ -198,6 +210,13 @@ class Scheduler:
         self._settled(uid)
         if before is not None and (before.node_name or was_assumed):
             self._wake(Change("pod-gone", pod=before))
+        elif before is not None:
+            self._no_longer_nominated(before)
+
+    def _no_longer_nominated(self, before: Pod) -> None:
+        """Room was kept for it from pods that do not outrank it (v1.36.3 eventhandlers.go, hasNominatedNodeNameChanged)."""
+        if before.nominated_node_name and before.scheduler_name in self._frameworks:
+            self._wake(Change("pod-gone", pod=before), at_most=before.spec.priority)
 
     def _settled(self, uid: PodUid) -> None:
         self._bindings.end(uid)
@@ -218,8 +237,9 @@ class Scheduler:
     def _node_gone(self, name: NodeName) -> None:
         zone = self.cluster.zones.get(name)
         if zone is not None:
-            self.cluster.drop_node(name)
+            before = self.cluster.drop_node(name)
             self._move(zone.grid_zone, None)
+            self._wake(Change("node-gone", node_before=before))
 
     def _move(self, before: GridZone | None, after: GridZone | None) -> None:
         if self._grid_use.move(before, after, self._at):
@@ -304,6 +324,7 @@ class Scheduler:
         """Effects that are due, and those of up to `limit` attempts. Cost: O(nodes) vector operations an attempt."""
         self._wall += max(at - self._at, 0.0)
         self._at = max(at, self._at)
+        self._outbox.sort(key=_whose)  # the order in which events of one batch were told must not matter
         self._outbox += [binding.effect for binding in self._bindings.due(self._at) if self._still_fits(binding)]
         if self._ready():
             for _ in range(limit):
@@ -344,7 +365,7 @@ class Scheduler:
     def _attempt(self, pod: Pod) -> None:
         uid = pod.uid
         if pod.refusal:
-            self._queue.park(uid, self._at, ())
+            self._queue.park(uid, self._at, (), _alike(pod))
             self._say(pod, "SchedulerError", pod.refusal)
             return
         verdict = self._frameworks[pod.scheduler_name].judge(pod)
@@ -354,7 +375,8 @@ class Scheduler:
             self._say(pod, "SchedulerError", verdict.failed)
             return
         if not feasible:
-            self._queue.park(uid, self._at, verdict.rejecting)
+            rejecting = verdict.rejecting if len(self.cluster.snap) else ()
+            self._queue.park(uid, self._at, rejecting, _alike(pod))
             self._say(pod, "Unschedulable", verdict.message())
             return
         decision = self._placer.place(pod, self._policy(pod), verdict.ranked(), feasible, self._wall)
@@ -376,6 +398,8 @@ class Scheduler:
     def _policy(self, pod: Pod) -> Policy:
         """The pod's annotation, else its namespace's, else its profile's; an unknown word counts as none."""
         namespace = self.cluster.namespaces.get(pod.namespace)
+        if not pod.annotations and not (namespace and namespace.annotations):
+            return self._policies[pod.scheduler_name]
         for given in (pod.annotations, namespace.annotations if namespace else ()):
             word = next((value for key, value in given if key == _PLACEMENT), None)
             for policy in _POLICIES:
@@ -385,12 +409,37 @@ class Scheduler:
 
     # -- what changed for the pods that wait --------------------------------------------------------------------------
 
-    def _wake(self, change: Change) -> None:
-        self._queue.wake(self._at, lambda uid, by: self._may_help(self.cluster.pods[uid], by, change))
+    def _wake(self, change: Change, at_most: int | None = None) -> None:
+        """Moves the parked pods that a change may help: all, or those of a priority of `at_most`."""
+        if not self._queue.any_parked:
+            return
+        hearing = self._who_hears(change)
 
-    def _may_help(self, pod: Pod, rejecting: tuple[str, ...], change: Change) -> bool:
-        """Whether a pod that waits is worth another attempt. Nothing but its own change helps one that cannot be read."""
-        return not pod.refusal and (not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change))
+        def heard_by(rejecting: tuple[str, ...]) -> bool:  # by none: there was no node
+            return not hearing.isdisjoint(rejecting) if rejecting else change.kind == "node"
+
+        def woken_by(uid: PodUid, rejecting: tuple[str, ...]) -> bool:
+            pod = self.cluster.pods[uid]
+            if pod.refusal or (at_most is not None and pod.spec.priority > at_most):
+                return False
+            return not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
+
+        self._queue.wake(self._at, woken_by, heard_by)
+
+    def _who_hears(self, change: Change) -> frozenset[str]:
+        """The plugins, of whatever profile, that want to be asked about such changes."""
+        topic = change.topic
+        if (known := self._hearing.get(topic)) is None:
+            plugins = (plugin for framework in self._frameworks.values() for plugin in framework.plugins)
+            known = frozenset(p.name for p in plugins if p.hears is None or topic in p.hears)
+            self._hearing[topic] = known
+        return known
+
+    def _helped_itself(self, change: Change, rejecting: tuple[str, ...]) -> bool:
+        """Whether a waiting pod's own change is worth another attempt."""
+        pod = change.pod
+        assert pod is not None
+        return not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
 
     def _say(self, pod: Pod, reason: str, message: str) -> None:
         said = f"{reason}: {message}"
@@ -407,3 +456,16 @@ class Scheduler:
                 generation=pod.generation,
             )
         )
+
+
+def _alike(pod: Pod) -> Hashable:
+    """What of a waiting pod the hints look at: its spec, which it keeps alive; for an ephemeral volume also its name."""
+    named = any(volume.kind == "ephemeral" for volume in pod.spec.volumes)
+    return (id(pod.spec), pod.scheduler_name, bool(pod.refusal), pod.name if named else "")
+
+
+def _whose(effect: Effect) -> tuple[str, int, str]:
+    """Orders effects by the pod that they are about, those about none first; those about one keep their order."""
+    if isinstance(effect, (Bind, PodDetected, PodWarning, ReadPod, Unschedulable)):
+        return effect.namespace, len(effect.name), effect.name
+    return "", 0, ""
