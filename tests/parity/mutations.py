@@ -46,8 +46,9 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "sidecars are not added up": ("carbon_scheduler.kube.resources", "_add(sidecars, own)", "_raise(sidecars, own)"),
     "overhead is left out": ("carbon_scheduler.kube.resources", "_add(total, self._overhead)", "pass"),
     "an infeasible resize counts": ("carbon_scheduler.kube.resources", 'return condition.reason == "Infeasible"', "return False"),
-    "lower priorities are waited for": ("carbon_scheduler.kube.cases", "other.spec.priority < pod.spec.priority", "False"),
-    "nominated pods do not count": ("carbon_scheduler.kube.cases", "waiting.setdefault(node, []).append(other)", "pass"),
+    "lower priorities are waited for": (_CORE + "nominations", "spec.priority >= pod.spec.priority", "spec.priority >= -99"),
+    "nominated pods do not count": (_CORE + "nominations", "if not self._node or", "if True or"),
+    "nominated pods are not added up": (_CORE + "nominations", "view.requested[:, reserved.slots] += reserved.amounts", "pass"),
 }  # fmt: skip
 
 

@@ -119,9 +119,13 @@ class Nominations:
 
     # -- filtering -------------------------------------------------------------------------------------------------
 
-    def heed(self, pod: Pod, verdict: Verdict) -> None:
+    def heed(self, pod: Pod, verdict: Verdict, *, exactly: bool = False) -> None:
         """Takes from a verdict the nodes on which the pod does not fit beside nominated ones. Only nodes with such pods are
-        looked at again: together where what the pods take decides, else one by one. Cost: nothing when there are none."""
+        looked at again: together where what the pods take decides, else one by one. Cost: nothing when there are none.
+
+        While some node is feasible, nobody asks for the reasons of others, and which plugin is the first to turn one of them
+        away beside nominated pods is worked out only if `exactly` is asked for.
+        """
         if not self._node or verdict.rejected is not None:
             return
         reserved = self.reserved(pod)
@@ -141,7 +145,7 @@ class Nominations:
         left = verdict.feasible.copy()
         for _, out, _, _ in (*reasons, *roughly, *grouped(tried)):
             left[out] = False
-        if left.any() or len(alone) > MAX_TOLD:
+        if (left.any() or len(alone) > MAX_TOLD) and not exactly:
             verdict.turn_away([*reasons, *roughly, *grouped(tried)])
         else:  # the reasons will be told, and a plugin that `roughly` left out may be the first
             exactly = [(slot, found) for slot in alone.tolist() if (found := self.try_beside(slot, pod, trial))]

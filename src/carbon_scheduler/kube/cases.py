@@ -13,7 +13,8 @@ import numpy as np
 
 from carbon_scheduler.core.cluster import Cluster
 from carbon_scheduler.core.emissions import ENERGY_WITHOUT_MODEL_KWH, emissions_g
-from carbon_scheduler.core.framework import Framework, fit_error
+from carbon_scheduler.core.framework import Framework
+from carbon_scheduler.core.nominations import Nominations
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.errors import InvalidObject
 from carbon_scheduler.kube import wire, wire_objects
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, NodeName, Pod
     from carbon_scheduler.core.plugin import Plugin
-
-    Status = dict[str, tuple[str, str, tuple[str, ...]]]
 
 SUCCESS: Final = "Success"
 
@@ -170,13 +169,10 @@ class Judge:
         """Which nodes the pod may use, why not the others, and their scores."""
         if pod.refusal:
             return NoVerdict(case_id, pod.refusal)
-        beside = self._beside_nominated(pod)
-        verdict = self._framework.judge(pod)
+        verdict, _ = self.judge(pod)
         if verdict.error:
             return NoVerdict(case_id, verdict.error)
-        status: Status = {**verdict.status()}
-        if verdict.rejected is None:
-            status.update((name, found) for name, found in beside.items() if found[0] != SUCCESS)
+        status = verdict.status()
         feasible = [name for name, (code, *_) in status.items() if code == SUCCESS]
         if verdict.failed and len(feasible) > 1:
             return NoVerdict(case_id, verdict.failed)
@@ -185,7 +181,7 @@ class Judge:
             plugin, why = verdict.rejected
             answer.prefilter = NodeAnswer(why.code, plugin.name, tuple(sorted(why.reasons)))
         if not feasible:
-            answer.message = verdict.message() if status == verdict.status() else _message(status)
+            answer.message = verdict.message()
         elif not verdict.failed:
             self._score(verdict, feasible, answer)
         return answer
@@ -199,29 +195,16 @@ class Judge:
         }
         answer.totals = dict(zip(names, verdict.totals(slots).tolist(), strict=True))
 
-    def _beside_nominated(self, pod: Pod) -> Status:
-        """For each node that others of at least the pod's priority are nominated to: its status with these running there.
-
-        As upstream (RunFilterPluginsWithNominatedPods): node by node, of the same profile, never the pod itself. Such a node
-        must fit with them and without.
-        """
-        waiting: dict[NodeName, list[Pod]] = {}
+    def judge(self, pod: Pod) -> tuple[Verdict, Nominations]:
+        """What the plugins say, nominated pods heeded as upstream does: of the same profile, never the pod itself."""
+        nominations = Nominations(self.cluster.snap, self.cluster.pods)
         for other in self.cluster.pods.values():
-            node = other.nominated_node_name
-            if node is None or node not in self.cluster.snap.slot_of or other.node_name or other.gated:
-                continue
-            if other.uid == pod.uid or other.spec.priority < pod.spec.priority:
-                continue
-            if other.scheduler_name == pod.scheduler_name:
-                waiting.setdefault(node, []).append(other)
-        found: Status = {}
-        for node, others in waiting.items():
-            for other in others:
-                self.cluster.assume(other.uid, node)
-            found[node] = self._framework.judge(pod).status()[node]
-            for other in others:
-                self.cluster.forget(other.uid)
-        return found
+            if not (other.node_name or other.gated) and other.scheduler_name == pod.scheduler_name:
+                nominations.put(other.uid, other.nominated_node_name)
+        nominations.put(pod.uid, pod.nominated_node_name)
+        verdict = self._framework.judge(pod)
+        nominations.heed(pod, verdict, exactly=True)
+        return verdict, nominations
 
     def carbon(self, intensity: Callable[[GridZone], float | None]) -> dict[str, NodeCarbon]:
         """For each node its grid zone, that zone's recorded intensity, and what 1 kWh costs there."""
@@ -231,14 +214,6 @@ class Judge:
             cost = None if value is None else float(emissions_g(ENERGY_WITHOUT_MODEL_KWH, 1.0, np.array(value)))
             found[name] = NodeCarbon(zone.grid_zone, value, None if value is None else "measured", cost)
         return found
-
-
-def _message(status: Status) -> str:
-    histogram: dict[str, int] = {}
-    for _, _, reasons in status.values():
-        for text in reasons:
-            histogram[text] = histogram.get(text, 0) + 1
-    return fit_error(len(status), histogram)
 
 
 def answer_lines(
