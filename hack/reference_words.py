@@ -96,8 +96,8 @@ ABSENT: Final = {
 DEVIATIONS: Final = {
     "a node that offers more than 4 EiB of memory, or 2^62 units of another resource": "what is above that is not used, "
     "and its scores are those of a node that offers 4 EiB",
-    "a hard spread constraint with an empty selector": "counts no pod, as there; only nodes to which others are nominated are "
-    "judged as any other, while kube-scheduler counts these",
+    "a hard spread constraint, and pods that are nominated to a node": "those that are being deleted are not counted, nor any "
+    "under an empty selector: as pods that run; kube-scheduler counts nominated ones by another rule",
     "a pod that asks for more than 59 different resources": "is rejected as a whole, kube-scheduler names each that is short",
 }
 """Where an answer differs from kube-scheduler's on purpose; tests/parity shows each."""

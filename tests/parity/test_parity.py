@@ -93,6 +93,21 @@ def _offers(**allocatable: str) -> JSON:
     }
 
 
+def _nominated(*, app: str, gone: bool = False) -> JSON:
+    made = {**_asks({}, "x"), "status": {"nominatedNodeName": "n"}}
+    made["metadata"]["labels"] = {"app": app}
+    if gone:
+        made["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return made
+
+
+SPREAD = {
+    "topologyKey": "kubernetes.io/hostname",
+    "whenUnsatisfiable": "DoNotSchedule",
+    "maxSkew": 1,
+    "minDomains": 2,
+}
+NOT_B = {"key": "app", "operator": "NotIn", "values": ["b"]}
 DEVIATIONS: dict[str, tuple[JSON, str]] = {
     "what a node offers above 4 EiB is not used": (
         {
@@ -102,22 +117,19 @@ DEVIATIONS: dict[str, tuple[JSON, str]] = {
         },
         "0/1 nodes are available: 1 Insufficient memory.",
     ),
-    "nominated pods under a spread constraint whose selector is empty": (
+    "a nominated pod that is being deleted, under a hard spread constraint": (
         {
             "nodes": [_offers()],
-            "pods": [{**_asks({}, "x"), "status": {"nominatedNodeName": "n"}}],
-            "pod": _asks(
-                {},
-                topologySpreadConstraints=[
-                    {
-                        "topologyKey": "kubernetes.io/hostname",
-                        "maxSkew": 1,
-                        "minDomains": 2,
-                        "whenUnsatisfiable": "DoNotSchedule",
-                        "labelSelector": {},
-                    }
-                ],
-            ),
+            "pods": [_nominated(app="a", gone=True)],
+            "pod": _asks({}, topologySpreadConstraints=[{**SPREAD, "labelSelector": {"matchExpressions": [NOT_B]}}]),
+        },
+        "",
+    ),
+    "nominated pods under a hard spread constraint whose selector is empty": (
+        {
+            "nodes": [_offers()],
+            "pods": [_nominated(app="a")],
+            "pod": _asks({}, topologySpreadConstraints=[{**SPREAD, "labelSelector": {}}]),
         },
         "",
     ),

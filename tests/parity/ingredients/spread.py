@@ -25,6 +25,7 @@ def add(draft: Draft) -> None:
         draft.pod["spec"]["topologySpreadConstraints"] = _distinct(
             draft.some("constraints", 4, lambda: _constraint(draft), least=1)
         )
+        _stay_clear(draft)
     if draft.chance("Services", 0.5):
         services = draft.some("Services", 3, lambda: _service(draft), least=1)
         for i, service in enumerate(services):
@@ -58,7 +59,7 @@ def _label(draft: Draft, pod: JSON) -> None:
 
 def _constraint(draft: Draft) -> JSON:
     hard = draft.chance("a hard constraint", 0.55)
-    selector = _selector(draft, hard=hard)
+    selector = _selector(draft)
     made = filled(
         topologyKey=draft.one_of("topology key", KEYS, (6, 5, 3, 1)),
         whenUnsatisfiable="DoNotSchedule" if hard else "ScheduleAnyway",
@@ -80,17 +81,26 @@ def _constraint(draft: Draft) -> JSON:
     return made
 
 
+def _stay_clear(draft: Draft) -> None:
+    """Of where we differ on purpose: what a hard constraint makes of pods that are nominated."""
+    hard = [c for c in draft.pod["spec"]["topologySpreadConstraints"] if c["whenUnsatisfiable"] == "DoNotSchedule"]
+    nominated = [pod for pod in draft.pods if "nominatedNodeName" in pod["status"]]
+    for pod in nominated if hard else ():
+        pod["metadata"].pop("deletionTimestamp", None)
+    for constraint in hard if nominated else ():
+        if constraint.get("labelSelector") == {}:
+            constraint["labelSelector"] = {"matchLabels": {"app": "a"}}
+
+
 def _distinct(constraints: list[JSON]) -> list[JSON]:
     """A pod has at most one constraint of a key and an action."""
     return list({(c["topologyKey"], c["whenUnsatisfiable"]): c for c in constraints}.values())
 
 
-def _selector(draft: Draft, *, hard: bool = False) -> JSON | None:
+def _selector(draft: Draft) -> JSON | None:
     form = draft.one_of("spread selector", ("labels", "expressions", "both", "empty", "none"), (6, 4, 2, 1, 1))
     if form == "none":
         return None
-    if form == "empty" and hard and any("nominatedNodeName" in pod["status"] for pod in draft.pods):
-        form = "labels"  # where we differ on purpose
     found: JSON = {}
     if form in ("labels", "both"):
         found["matchLabels"] = {"app": draft.one_of("selected app", APPS, (4, 1))}
