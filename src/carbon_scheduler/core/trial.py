@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from carbon_scheduler.core.plugin import ALL, UNRESOLVABLE, Rejected
+from carbon_scheduler.core.plugin import ALL, ERROR_BIT, UNRESOLVABLE, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Refusal(NamedTuple):
-    """The first plugin that turned a node away, its code, and what the code's bits mean."""
+    """The first plugin that turned a node away, its code, and what the code's bits mean; of an error, its text."""
 
     plugin: Plugin
     code: int
@@ -47,10 +47,10 @@ class Trial:
         whole judgement for each that reads the cluster."""
         rows = np.array([slot], np.intp)
         for plugin, state in self._parts:
+            if not state.filters:  # upstream's Skip: a plugin that had nothing to say is not asked about other pods either
+                continue
             if plugin.reads == "cluster":
                 found = self._of_cluster(plugin, slot)
-            elif not state.filters:
-                continue
             elif plugin.reads == "node":
                 found = self._alike(plugin, state, int(self._codes(plugin, state)[slot]))
             else:
@@ -97,7 +97,9 @@ class Trial:
         return self._alike(plugin, state, int(state.reject(self._snap, ALL)[slot])) if state.filters else None
 
     def _alike(self, plugin: Plugin, state: State, code: int) -> Refusal | None:
-        return Refusal(plugin, code, state.reasons) if code else None
+        if not code:
+            return None
+        return Refusal(plugin, code, (state.error,) if code & int(ERROR_BIT) else state.reasons)
 
 
 def grouped(refusals: Iterable[tuple[int, Refusal]]) -> Reasons:
