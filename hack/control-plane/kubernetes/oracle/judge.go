@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -19,6 +20,7 @@ import (
 	"k8s.io/kubernetes/pkg/features"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config"
 	"k8s.io/kubernetes/pkg/scheduler/apis/config/scheme"
+	"k8s.io/kubernetes/pkg/scheduler/apis/config/validation"
 	internalcache "k8s.io/kubernetes/pkg/scheduler/backend/cache"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins"
@@ -31,12 +33,17 @@ import (
 	"k8s.io/kubernetes/pkg/scheduler/util/assumecache"
 )
 
-// judge holds one framework of the default profile, put together as scheduler.New does it, for all cases.
+// judge holds one framework a profile, put together as scheduler.New does it, for all cases.
 type judge struct {
-	framework framework.Framework
+	*profile  // of the pod that is being judged; before that, the first
+	profiles  map[string]*profile
 	factory   *stillFactory
 	snapshot  *swappedSnapshot
 	nominated *nominations
+}
+
+type profile struct {
+	framework framework.Framework
 	order     []string // of all enabled plugins, as configured
 	weights   map[string]int64
 	// preemption is nil unless asked for
@@ -54,11 +61,7 @@ func (n *nominations) DeleteNominatedPodIfExists(*v1.Pod)                       
 func (n *nominations) UpdateNominatedPod(klog.Logger, *v1.Pod, fwk.PodInfo)          {}
 func (n *nominations) NominatedPodsForNode(node string) []fwk.PodInfo                { return n.on[node] }
 
-func newJudge(ctx context.Context, only []string, preempting bool) (*judge, error) {
-	profile, err := defaultProfile(only)
-	if err != nil {
-		return nil, err
-	}
+func newJudge(ctx context.Context, profiles []config.KubeSchedulerProfile, preempting bool) (*judge, error) {
 	metrics.Register()
 	client := fake.NewClientset()
 	factory := newStillFactory(client)
@@ -75,7 +78,7 @@ func newJudge(ctx context.Context, only []string, preempting bool) (*judge, erro
 	if err != nil {
 		return nil, err
 	}
-	built, err := frameworkruntime.NewFramework(ctx, plugins.NewInTreeRegistry(), profile,
+	options := []frameworkruntime.Option{
 		frameworkruntime.WithClientSet(client),
 		frameworkruntime.WithInformerFactory(factory),
 		frameworkruntime.WithSharedDRAManager(dynamicresources.NewDRAManager(ctx, claims, slicesOf, factory)),
@@ -83,17 +86,33 @@ func newJudge(ctx context.Context, only []string, preempting bool) (*judge, erro
 		frameworkruntime.WithSnapshotSharedLister(snapshot),
 		frameworkruntime.WithPodNominator(nominated),
 		frameworkruntime.WithParallelism(1),
-	)
+	}
+	j := &judge{profiles: map[string]*profile{}, factory: factory, snapshot: snapshot, nominated: nominated}
+	for i := range profiles {
+		made, err := newProfile(ctx, &profiles[i], preempting, options)
+		if err != nil {
+			return nil, fmt.Errorf("profile %s: %w", profiles[i].SchedulerName, err)
+		}
+		j.profiles[profiles[i].SchedulerName] = made
+		if i == 0 {
+			j.profile = made
+		}
+	}
+	return j, nil
+}
+
+func newProfile(ctx context.Context, asked *config.KubeSchedulerProfile, preempting bool, options []frameworkruntime.Option) (*profile, error) {
+	built, err := frameworkruntime.NewFramework(ctx, plugins.NewInTreeRegistry(), asked, options...)
 	if err != nil {
 		return nil, err
 	}
-	made := &judge{framework: built, factory: factory, snapshot: snapshot, nominated: nominated, weights: map[string]int64{}}
+	made := &profile{framework: built, weights: map[string]int64{}}
 	if preempting {
-		if made.preemption, err = newPreemption(ctx, profile, built); err != nil {
+		if made.preemption, err = newPreemption(ctx, asked, built); err != nil {
 			return nil, err
 		}
 	}
-	for _, plugin := range profile.Plugins.MultiPoint.Enabled {
+	for _, plugin := range asked.Plugins.MultiPoint.Enabled {
 		made.order = append(made.order, plugin.Name)
 	}
 	for _, plugin := range built.ListPlugins().Score.Enabled {
@@ -102,6 +121,26 @@ func newJudge(ctx context.Context, only []string, preempting bool) (*judge, erro
 		}
 	}
 	return made, nil
+}
+
+// configured are the profiles of a file, as kube-scheduler reads it (cmd/kube-scheduler/app/options/configfile.go).
+func configured(path string) ([]config.KubeSchedulerProfile, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	object, _, err := scheme.Codecs.UniversalDecoder().Decode(data, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	all, ok := object.(*config.KubeSchedulerConfiguration)
+	if !ok {
+		return nil, fmt.Errorf("%s: got %T, expected a KubeSchedulerConfiguration", path, object)
+	}
+	if wrong := validation.ValidateKubeSchedulerConfiguration(all); wrong != nil {
+		return nil, wrong
+	}
+	return all.Profiles, nil
 }
 
 // defaultProfile is what kube-scheduler runs without a configuration, less the plugins that are not in `only` (nil: all).
@@ -146,6 +185,9 @@ func (j *judge) judge(asked *scheduleCase) result {
 		return result{ID: asked.ID, Error: err.Error()}
 	}
 	defer j.factory.clear()
+	if made, ok := j.profiles[profileOf(asked.Pod)]; ok {
+		j.profile = made
+	}
 	answer, err := j.cycle(asked)
 	if err != nil {
 		return result{ID: asked.ID, Error: err.Error()}

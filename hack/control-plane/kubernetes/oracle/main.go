@@ -2,7 +2,7 @@
 // plugins: one case a line on standard input, one result a line on standard output, both as JSON. The forms are those of
 // `carbon-scheduler evaluate --cases`. It needs no API server and starts no informer.
 //
-//	oracle [-plugins A,B,...] [-preempt] < cases.jsonl
+//	oracle [-plugins A,B,... | -config FILE] [-preempt] < cases.jsonl
 //	oracle -info
 //
 // Exit status 2 when a line was not a case.
@@ -12,6 +12,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -20,18 +21,24 @@ import (
 
 	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
+	"k8s.io/kubernetes/pkg/scheduler/apis/config"
 )
 
 const maxLine = 64 << 20 // bytes
 
 func main() {
 	plugins := flag.String("plugins", "", "comma-separated: leave out every other filter and score of the default profile")
+	file := flag.String("config", "", "a KubeSchedulerConfiguration: each pod is judged by the profile of its scheduler name")
 	info := flag.Bool("info", false, "print the release, the plugins in the order in which they filter, and the weights")
 	preempting := flag.Bool("preempt", false, "add what DefaultPreemption would do where no node is feasible")
 	flag.Parse()
 	silence()
 
-	judge, err := newJudge(context.Background(), listed(*plugins), *preempting)
+	profiles, err := chosen(*file, listed(*plugins))
+	var judge *judge
+	if err == nil {
+		judge, err = newJudge(context.Background(), profiles, *preempting)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "oracle:", err)
 		os.Exit(3)
@@ -51,6 +58,21 @@ func main() {
 	if bad {
 		os.Exit(2)
 	}
+}
+
+// chosen are the profiles of a file, or the default one with these plugins alone.
+func chosen(file string, only []string) ([]config.KubeSchedulerProfile, error) {
+	if file == "" {
+		profile, err := defaultProfile(only)
+		if err != nil {
+			return nil, err
+		}
+		return []config.KubeSchedulerProfile{*profile}, nil
+	}
+	if only != nil {
+		return nil, errors.New("-plugins and -config exclude each other: the file says which plugins are enabled")
+	}
+	return configured(file)
 }
 
 // silence turns off klog: plugins log what they find odd in a case, which is the generator's purpose.
