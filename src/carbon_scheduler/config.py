@@ -252,6 +252,11 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[tuple[str
         raise ConfigError(f"{where}: {_explain(error)}") from error
 
 
+def profiles_of(file: Path) -> tuple[Profile, ...]:
+    """The profiles of kube-scheduler's `file`. Raises ConfigError that names all that cannot be served."""
+    return read(_read(file), str(file)).profiles
+
+
 def _with_profiles(tree: dict[str, Any], file: Path) -> Config:
     """The configuration with the profiles and settings of kube-scheduler's `file`; what `tree` sets wins."""
     if "scheduler_name" in tree:

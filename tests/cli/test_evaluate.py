@@ -114,9 +114,9 @@ def test_a_table_for_people(saved: str, record: str, capsys: pytest.CaptureFixtu
     ]
     assert run_main("evaluate", "-f", saved, "--pod", "default/web-0", "-o", "wide") == 0
     head, first, *_ = capsys.readouterr().out.splitlines()
-    plugins = ["TaintToleration", "NodeResourcesFit", "NodeResourcesBalancedAllocation"]
+    plugins = ["TaintToleration", "NodeResourcesFit", "NodeResourcesBalancedAllocation", "ImageLocality"]
     assert head.split() == ["NODE", "TOTAL", *plugins, "VERDICT", "REASONS"]
-    assert first.split() == ["large", "444", "100", "77", "67", "feasible", "-"]
+    assert first.split() == ["large", "444", "100", "77", "67", "0", "feasible", "-"]
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])

@@ -58,6 +58,11 @@ class _Command(click.Command):
 @click.option("--carbon", type=click.Path(path_type=Path), help="Recorded carbon intensity: a CSV file or a folder.")
 @click.option("--at", metavar="TIME", help="The recorded hour to take, ISO 8601, e.g. 2022-07-01T12:00Z.")
 @click.option("--default-carbon-zone", metavar="ZONE", help="Grid zone of nodes that do not say theirs.")
+@click.option(
+    "--kube-scheduler-config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File in kube-scheduler's own form: pods are judged by the profile of their scheduler name.",
+)
 def evaluate(
     cases: str | None,
     files: tuple[Path, ...],
@@ -66,11 +71,13 @@ def evaluate(
     carbon: Path | None,
     at: str | None,
     default_carbon_zone: str | None,
+    kube_scheduler_config: Path | None,
 ) -> int:
     """Judge one pending pod over a saved cluster, with the reasons and scores of kube-scheduler's plugins.
 
     Nothing is asked of a cluster and nothing is changed. Carbon does not enter the scores: it is shown beside them.
     """
+    from carbon_scheduler.config import profiles_of
     from carbon_scheduler.core.grid import UnknownGridZone
     from carbon_scheduler.kube.cases import Judge
     from carbon_scheduler.providers.tables import grid_zones
@@ -87,7 +94,8 @@ def evaluate(
     if isinstance(default_zone, UnknownGridZone):
         near = did_you_mean(default_zone.text, default_zone.nearest)
         raise ConfigError(f"--default-carbon-zone: got {default_carbon_zone!r}, expected a grid zone such as DE.{near}")
-    judge = partial(Judge, zones, default_zone)
+    profiles = profiles_of(kube_scheduler_config) if kube_scheduler_config else ()
+    judge = partial(Judge, zones, default_zone, profiles=profiles)
 
     if cases is not None:
         return _answer_cases(cases, judge, intensity)

@@ -15,7 +15,7 @@ from carbon_scheduler.core.cluster import Cluster
 from carbon_scheduler.core.emissions import ENERGY_WITHOUT_MODEL_KWH, emissions_g
 from carbon_scheduler.core.framework import Framework
 from carbon_scheduler.core.nominations import Nominations
-from carbon_scheduler.core.plugins import default_profile
+from carbon_scheduler.core.plugins import default_profile, make_profile
 from carbon_scheduler.errors import InvalidObject
 from carbon_scheduler.kube import wire, wire_objects
 from carbon_scheduler.kube.convert import Converter
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, NodeName, Pod
     from carbon_scheduler.core.plugin import Plugin
+    from carbon_scheduler.core.settings import Profile
 
 SUCCESS: Final = "Success"
 
@@ -135,19 +136,23 @@ def _each_has_a_name(found: Iterable[wire.Object], where: str) -> None:
 
 
 class Judge:
-    """A cluster as the scheduler keeps it, and the plugins of the default profile over it.
+    """A cluster as the scheduler keeps it, and plugins over it: those of the pod's profile, or these, or the default ones.
 
     `cluster` may be changed between questions: answers are brought up to date only where something changed.
     """
 
     def __init__(
-        self, grid: GridZones, default_grid_zone: GridZone | None = None, plugins: Sequence[Plugin] | None = None
+        self,
+        grid: GridZones,
+        default_grid_zone: GridZone | None = None,
+        plugins: Sequence[Plugin] | None = None,
+        profiles: Sequence[Profile] = (),
     ) -> None:
         self.cluster = Cluster(grid, default_grid_zone)
         self.convert = Converter()
-        self._plugins = default_profile() if plugins is None else tuple(plugins)
-        self._framework = Framework(self._plugins, self.cluster.snap)
-        self._weights = {plugin.name: plugin.weight for plugin in self._plugins if plugin.weight}
+        snap = self.cluster.snap
+        self._frameworks = {one.scheduler_name: Framework(make_profile(one), snap) for one in profiles}
+        self._usual = None if profiles else Framework(default_profile() if plugins is None else plugins, snap)
 
     def load(self, case: Case) -> Pod:
         """Takes a case's objects in and returns its pending pod, which is not among them."""
@@ -169,6 +174,12 @@ class Judge:
         """Which nodes the pod may use, why not the others, and their scores."""
         if pod.refusal:
             return NoVerdict(case_id, pod.refusal)
+        framework = self._framework(pod)
+        if framework is None:
+            names = ", ".join(self._frameworks)
+            return NoVerdict(
+                case_id, f"spec.schedulerName: got {pod.scheduler_name!r}, expected the name of a profile: {names}"
+            )
         verdict, _ = self.judge(pod)
         if verdict.error:
             return NoVerdict(case_id, verdict.error)
@@ -176,7 +187,8 @@ class Judge:
         feasible = [name for name, (code, *_) in status.items() if code == SUCCESS]
         if verdict.failed and len(feasible) > 1:
             return NoVerdict(case_id, verdict.failed)
-        answer = Answer(case_id, None, {n: NodeAnswer(*found) for n, found in status.items()}, {}, self._weights, {})
+        weights = {plugin.name: plugin.weight for plugin in framework.plugins if plugin.weight}
+        answer = Answer(case_id, None, {n: NodeAnswer(*found) for n, found in status.items()}, {}, weights, {})
         if verdict.rejected is not None and status:  # without a node upstream asks no plugin
             plugin, why = verdict.rejected
             answer.prefilter = NodeAnswer(why.code, plugin.name, tuple(sorted(why.reasons)))
@@ -185,6 +197,9 @@ class Judge:
         elif not verdict.failed:
             self._score(verdict, feasible, answer)
         return answer
+
+    def _framework(self, pod: Pod) -> Framework | None:
+        return self._usual or self._frameworks.get(pod.scheduler_name)
 
     def _score(self, verdict: Verdict, feasible: Sequence[str], answer: Answer) -> None:
         slot_of: dict[NodeName, int] = self.cluster.snap.slot_of
@@ -202,7 +217,9 @@ class Judge:
             if not (other.node_name or other.gated) and other.scheduler_name == pod.scheduler_name:
                 nominations.put(other.uid, other.nominated_node_name)
         nominations.put(pod.uid, pod.nominated_node_name)
-        verdict = self._framework.judge(pod)
+        framework = self._framework(pod)
+        assert framework is not None, f"no profile serves {pod.scheduler_name}"
+        verdict = framework.judge(pod)
         nominations.heed(pod, verdict, exactly=True)
         return verdict, nominations
 
