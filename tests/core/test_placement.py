@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from carbon_scheduler.core.emissions import Costs
 from carbon_scheduler.core.placement import choose
+from carbon_scheduler.core.ring import CHUNK, Ring
 from carbon_scheduler.core.settings import Placement, Policy
 
 NAN = float("nan")
@@ -29,7 +30,9 @@ CASES: dict[str, tuple[Policy, list[int], list[float], int]] = {
 @pytest.mark.parametrize(("policy", "totals", "costs", "want"), CASES.values(), ids=CASES)
 def test_choice(policy: Policy, totals: list[int], costs: list[float], want: int) -> None:
     hashes = np.arange(len(totals), dtype=np.uint64)
-    taken, blind = choose(policy, Placement(), np.array(totals, np.int64), Costs(np.array(costs, np.float64)), hashes, 0)
+    taken, blind, _ = choose(
+        policy, Placement(), np.array(totals, np.int64), Costs(np.array(costs, np.float64)), Ring(hashes), 0
+    )
     assert taken == want
     assert blind == int(np.argmax(totals))
 
@@ -41,7 +44,7 @@ TIES = {"at it": (20, 1), "after it": (15, 1), "wraps around": (31, 0), "the las
 def test_ties_take_the_first_node_at_or_after_the_pods_place(start: int, want: int) -> None:
     hashes = np.array([10, 20, 30], np.uint64)
     same = np.zeros(3, np.int64)
-    assert choose("off", Placement(), same, Costs(np.zeros(3)), hashes, start) == (want, want)
+    assert choose("off", Placement(), same, Costs(np.zeros(3)), Ring(hashes), start)[:2] == (want, want)
 
 
 rows = st.lists(
@@ -60,10 +63,10 @@ def test_raising_an_intensity_never_attracts_a_pod(
     costs = np.array([n[1] for n in nodes])
     hashes = np.array([n[2] for n in nodes], np.uint64)
     which = data.draw(st.integers(0, len(nodes) - 1))
-    before, _ = choose(policy, Placement(), totals, Costs(costs), hashes, start)
+    before, *_ = choose(policy, Placement(), totals, Costs(costs), Ring(hashes), start)
     dearer = costs.copy()
     dearer[which] += 100
-    after, _ = choose(policy, Placement(), totals, Costs(dearer), hashes, start)
+    after, *_ = choose(policy, Placement(), totals, Costs(dearer), Ring(hashes), start)
     if policy == "carbon-first":
         assert after != which or before == which
 
@@ -77,7 +80,24 @@ def test_the_choice_does_not_depend_on_the_order_of_nodes(
 
     def pick(these: list[tuple[int, float, int]]) -> int:
         arrays = np.array([n[0] for n in these], np.int64), Costs(np.array([n[1] for n in these]))
-        taken, _ = choose("carbon-first", Placement(), *arrays, np.array([n[2] for n in these], np.uint64), start)
+        taken, *_ = choose(
+            "carbon-first", Placement(), *arrays, Ring(np.array([n[2] for n in these], np.uint64)), start
+        )
         return these[taken][2]
 
     assert pick(nodes) == pick(shuffled)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2)), min_size=1, max_size=4 * CHUNK), st.data())
+def test_the_ring_takes_the_first_of_the_best_at_or_after_a_place(
+    nodes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, 2**64 - 1))
+    best = max(score for _, score in nodes)
+    ring = Ring(np.array([place for place, _ in nodes], np.uint64))
+    scores = np.array([score for _, score in nodes], np.int64)
+    found = ring.first_best(scores, start)
+    assert nodes[found][1] == best
+    assert (nodes[found][0] - start) % 2**64 == min((p - start) % 2**64 for p, score in nodes if score == best)
+    some = np.arange(0, len(nodes), 2)
+    assert ring.first_best_of(some, scores[some], start) in some

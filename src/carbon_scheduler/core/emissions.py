@@ -106,5 +106,6 @@ class GridCarbon:
         by_zone = np.array([np.nan if value is None else value.g_per_kwh for value in values] + [np.nan])
         intensity = by_zone[self._snap.grid_zone]  # -1, no zone, takes the last
         self._intensities = Costs(intensity)
-        self._costs = Costs(emissions_g(ENERGY_WITHOUT_MODEL_KWH, 1.0, intensity))
+        cost_g = emissions_g(ENERGY_WITHOUT_MODEL_KWH, 1.0, intensity)
+        self._costs = self._intensities if np.array_equal(cost_g, intensity, equal_nan=True) else Costs(cost_g)
         self._current_at = now

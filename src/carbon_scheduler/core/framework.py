@@ -70,7 +70,7 @@ class _Row:
         rows = _rows(snap, snap.spec_log.rows_since(self._at) if self._at >= 0 else None)
         self._at = snap.spec_log.position
         if self.state.filters:
-            self.fits[rows] = self.state.reject(snap, rows) == 0
+            self.fits[rows] = self.state.fits(snap, rows)
         if self.state.scores:
             self.raw[rows] = self.state.score(snap, rows)
             there = self.raw[snap.alive]
@@ -105,12 +105,13 @@ class _Once:
 
     __slots__ = ("_codes", "state")
 
-    def __init__(self, state: State, snap: Snapshot) -> None:
+    def __init__(self, state: State) -> None:
         self.state = state
-        self._codes: NDArray[np.uint64] | None = state.reject(snap, ALL) if state.filters else None
+        self._codes: NDArray[np.uint64] | None = None
 
     def codes(self, snap: Snapshot) -> NDArray[np.uint64]:
-        assert self._codes is not None
+        if self._codes is None:
+            self._codes = self.state.reject(snap, ALL)
         return self._codes
 
     def score(self, snap: Snapshot, slots: NDArray[np.intp]) -> NDArray[np.int64]:
@@ -191,7 +192,7 @@ class _Shape:
         total: NDArray[np.int64] | int = 0 if self._steady is None else self._steady[rows]
         for plugin, state in self.loads:
             if state.filters:
-                fits &= state.reject(snap, rows) == 0
+                fits &= state.fits(snap, rows)
             if state.scores:
                 score = state.score(snap, rows)
                 total = total + (score if plugin.weight == 1 else plugin.weight * score)
@@ -257,7 +258,7 @@ class Verdict:
         for part in once.values():
             self.failed = self.failed or part.state.failure
             if part.state.filters and not rejected:
-                self.feasible = self.feasible & (part.codes(snap) == 0)
+                self.feasible = self.feasible & part.state.fits(snap, ALL)
 
     def ranked(self) -> NDArray[np.int64]:
         """int64 (capacity,): upstream's weighted score of the feasible nodes, less what all of them have alike; -1 elsewhere.
@@ -339,20 +340,19 @@ class Verdict:
             return ""
         if self.rejected:
             return self.rejected[1].reasons[0] if self.rejected[1].code == ERROR else ""
-        errors = {plugin.name: part.state.error for plugin, part in self._parts() if part.state.error}
-        if errors:
-            for plugin, _, codes, _ in self.reasons():
-                if plugin is not None and plugin.name in errors and (codes & ERROR_BIT).any():
-                    return errors[plugin.name]
+        possible = any(part.state.error for parts in (self._shape.parts, self._once) for part in parts.values())
+        if possible or self._turned_away:
+            errors = {plugin.name: part.state.error for plugin, part in self._parts() if part.state.error}
+            for plugin, _, codes, texts in self.reasons():
+                if plugin is not None and (codes & ERROR_BIT).any():
+                    return errors.get(plugin.name) or texts[0]
         return ""
 
     @property
     def rejecting(self) -> tuple[str, ...]:
         if self.rejected:
             return (self.rejected[0].name,)
-        return tuple(
-            dict.fromkeys("NodeAffinity" if plugin is None else plugin.name for plugin, *_ in self.reasons())
-        )
+        return tuple(dict.fromkeys("NodeAffinity" if plugin is None else plugin.name for plugin, *_ in self.reasons()))
 
     def message(self) -> str:
         """Upstream's FitError text for the pod, when no node is feasible."""
@@ -428,7 +428,7 @@ class Framework:
             made = plugin.prepare(pod, snap)
             if isinstance(made, Rejected):
                 return Verdict(snap, self.plugins, shape, {}, (plugin, made))
-            once[number] = _Once(made, snap)
+            once[number] = _Once(made)
         if shape.rejected is not None:
             return Verdict(snap, self.plugins, shape, {}, (self.plugins[stop], shape.rejected[1]))
         return Verdict(snap, self.plugins, shape, once)

@@ -10,7 +10,7 @@ import numpy as np
 from carbon_scheduler.core.decision import Decision
 from carbon_scheduler.core.emissions import ENERGY_WITHOUT_MODEL_KWH
 from carbon_scheduler.core.plugin import MAX_SCORE
-from carbon_scheduler.core.snapshot import name_hash
+from carbon_scheduler.core.ring import name_hash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.cluster import Cluster
     from carbon_scheduler.core.emissions import Costs, GridCarbon
     from carbon_scheduler.core.model import Pod
+    from carbon_scheduler.core.ring import Ring
     from carbon_scheduler.core.settings import Placement, Policy
 
 
@@ -35,7 +36,9 @@ class Placer:
         `feasible` nodes (1 at least), negative elsewhere. Cost: about fifteen vector operations."""
         snap = self._cluster.snap
         intensities = self._carbon.intensities
-        taken, blind = choose(policy, self._placement, ranked, self._carbon.costs, snap.hash64, name_hash(pod.uid))
+        costs = self._carbon.costs
+        taken, blind, cheapest = choose(policy, self._placement, ranked, costs, snap.ring, name_hash(pod.uid))
+        cleanest = cheapest if costs is intensities else intensities.lowest(ranked)
         node, other = snap.nodes[taken], snap.nodes[blind]
         assert node is not None
         assert other is not None
@@ -50,7 +53,7 @@ class Placer:
             node=node.name,
             grid_zone=grid_zone,
             intensity_g_per_kwh=mine,
-            cleanest_g_per_kwh=intensities.lowest(ranked),
+            cleanest_g_per_kwh=cleanest,
             quality=value.quality if value else None,
             source=value.source if value else None,
             feasible=feasible,
@@ -67,42 +70,28 @@ def _number(value: float) -> float | None:
 
 
 def choose(
-    policy: Policy,
-    placement: Placement,
-    ranked: NDArray[np.int64],
-    costs: Costs,
-    hash64: NDArray[np.uint64],
-    start: int,
-) -> tuple[int, int]:
-    """Slots of (the node to take, the node that upstream's score alone would take).
+    policy: Policy, placement: Placement, ranked: NDArray[np.int64], costs: Costs, ring: Ring, start: int
+) -> tuple[int, int, float | None]:
+    """Slots of the node to take and of the one that upstream's score alone would take, and the lowest cost of a feasible node:
+    None when no such cost is known.
 
     `ranked` int64 (n,) is upstream's weighted score, normalised over the feasible nodes and negative elsewhere, for at least
-    one node not; `costs` are those of the n slots; `hash64` uint64 (n,) fixes the order of ties, `start` is the pod's own place
-    in that order. Cost: about ten vector operations.
+    one node not; `costs` are those of the n slots; `ring` fixes the order of ties, `start` is the pod's own place on it.
+    Cost: about ten vector operations.
     """
-    blind = _best(ranked, hash64, start)
-    if policy == "off" or not costs.known:
-        return blind, blind
+    blind = ring.first_best(ranked, start)
+    cheapest = costs.lowest(ranked)
+    if policy == "off" or cheapest is None:
+        return blind, blind, cheapest
     if policy == "weighted":
         score = _carbon_score(costs.cost_g, ranked >= 0)
-        return _best(np.where(ranked >= 0, ranked + placement.carbon_weight * score, -1), hash64, start), blind
-    cheapest = costs.lowest(ranked)
-    if cheapest is None:
-        return blind, blind
+        total = np.where(ranked >= 0, ranked + placement.carbon_weight * score, -1)
+        return ring.first_best(total, start), blind, cheapest
     tolerance = max(placement.tolerance_frac * cheapest, placement.tolerance_g_per_kwh * ENERGY_WITHOUT_MODEL_KWH)
     clean = costs.between(
         cheapest, cheapest + tolerance
     )  # without nodes that have no value: these come after all others
-    return int(clean[_best(ranked.take(clean), hash64.take(clean), start)]), blind
-
-
-def _best(scores: NDArray[np.int64], hash64: NDArray[np.uint64], start: int) -> int:
-    """The first of the best at or after `start` in the order of hashes."""
-    best = int(scores.argmax())
-    tied = np.flatnonzero(scores == scores[best])
-    if len(tied) == 1:
-        return best
-    return int(tied[(hash64.take(tied) - np.uint64(start)).argmin()])  # wraps around
+    return ring.first_best_of(clean, ranked.take(clean), start), blind, cheapest
 
 
 def _carbon_score(cost_g: NDArray[np.float64], feasible: NDArray[np.bool_]) -> NDArray[np.int64]:

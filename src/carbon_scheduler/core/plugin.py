@@ -72,6 +72,11 @@ class State:
         """uint64 (rows,): 0 where the node is feasible, else bits of `reasons` and `UNRESOLVABLE_BIT`."""
         raise NotImplementedError(f"{type(self).__name__} does not filter")
 
+    def fits(self, snap: Snapshot, rows: Rows) -> NDArray[np.bool_]:
+        """bool (rows,): where `reject` gives 0, for those who do not ask why."""
+        fits: NDArray[np.bool_] = self.reject(snap, rows) == 0
+        return fits
+
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         """int64 (rows,): the raw score, from the node alone; from the feasible `rows` together where it reads the cluster."""
         raise NotImplementedError(f"{type(self).__name__} does not score")

@@ -24,7 +24,7 @@ import numpy as np
 from carbon_scheduler.core.candidates import Found, Part
 from carbon_scheduler.core.model import Struct
 from carbon_scheduler.core.nominations import with_them
-from carbon_scheduler.core.snapshot import name_hash
+from carbon_scheduler.core.ring import name_hash
 from carbon_scheduler.core.trial import Refusal, Trial
 from carbon_scheduler.core.victims import (
     NO_BUDGET,
@@ -88,11 +88,11 @@ def leaving(pod: Pod) -> bool:
 class Preemption:
     """Finds victims in a cluster. Keeps nothing but the table of pods, which many attempts share."""
 
-    def __init__(self, cluster: Cluster, nominations: Nominations) -> None:
+    def __init__(self, cluster: Cluster, nominations: Nominations, table: VictimTable | None = None) -> None:
         self._cluster = cluster
         self._snap = cluster.snap
         self._nominations = nominations
-        self._table = VictimTable(cluster)
+        self._table = table or VictimTable(cluster)
 
     def attempt(
         self,
@@ -181,7 +181,6 @@ class _Attempt:
         if not self._trial.sums_only:
             return np.ones(self._snap.capacity, np.bool_)
         alone: NDArray[np.bool_] = np.any(self._snap.requested >= ODD, axis=0)
-        alone[list(self._reserved.awkward)] = True
         if self._budgets:
             budget_of, _ = self._table.budgets()
             alone[self._table.slot[below & (budget_of[self._table.spec] == SEVERAL)]] = True

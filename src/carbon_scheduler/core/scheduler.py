@@ -58,6 +58,7 @@ from carbon_scheduler.core.grid_use import GridUse
 from carbon_scheduler.core.placement import Placer
 from carbon_scheduler.core.plugin import Change
 from carbon_scheduler.core.plugins import make_profile
+from carbon_scheduler.core.plugins.volume_binding import plan
 from carbon_scheduler.core.queue import Queue
 from carbon_scheduler.units import LABEL_PREFIX
 
@@ -70,6 +71,10 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.settings import Policy, Settings
 
 _PLACEMENT = LABEL_PREFIX + "placement"
+_UNBOUND = (
+    "a PersistentVolumeClaim waits for its first consumer: this release does not bind such claims yet, and the pod could not "
+    "start without; give it schedulerName default-scheduler, or a claim that is bound"
+)
 _POLICIES: tuple[Policy, ...] = ("carbon-first", "weighted", "off")
 
 
@@ -370,9 +375,9 @@ class Scheduler:
             return
         verdict = self._frameworks[pod.scheduler_name].judge(pod)
         feasible = int(np.count_nonzero(verdict.feasible))
-        if verdict.failed and feasible > 1:
+        if failed := verdict.error or (verdict.failed if feasible > 1 else ""):
             self._queue.retry(uid, self._at)
-            self._say(pod, "SchedulerError", verdict.failed)
+            self._say(pod, "SchedulerError", failed)
             return
         if not feasible:
             rejecting = verdict.rejecting if len(self.cluster.snap) else ()
@@ -380,6 +385,10 @@ class Scheduler:
             self._say(pod, "Unschedulable", verdict.message())
             return
         decision = self._placer.place(pod, self._policy(pod), verdict.ranked(), feasible, self._wall)
+        if pod.spec.volumes and not self._volumes_ready(pod, decision.node):
+            self._queue.park(uid, self._at, ("VolumeBinding",), _alike(pod))
+            self._say(pod, "SchedulerError", _UNBOUND)
+            return
         self.cluster.assume(uid, decision.node)
         effect = Bind(
             uid,
@@ -394,6 +403,12 @@ class Scheduler:
         )
         self._bindings.ask(effect)
         self._outbox.append(effect)
+
+    def _volumes_ready(self, pod: Pod, node: NodeName) -> bool:
+        """Whether every claim of a pod has its volume already, so that it can be bound as it is."""
+        if not any(plugin.name == "VolumeBinding" for plugin in self._frameworks[pod.scheduler_name].plugins):
+            return True
+        return plan(pod, self.cluster.snap, self.cluster.snap.slot_of[node]).nothing_to_do
 
     def _policy(self, pod: Pod) -> Policy:
         """The pod's annotation, else its namespace's, else its profile's; an unknown word counts as none."""

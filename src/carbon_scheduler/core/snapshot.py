@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from carbon_scheduler.core.images import Images
 from carbon_scheduler.core.model import MAX_QUANTITY, Node, NodeName, Taint
 from carbon_scheduler.core.objects import Objects
 from carbon_scheduler.core.peers import Peers
+from carbon_scheduler.core.ring import Ring, name_hash
 from carbon_scheduler.core.volumes import Volumes
 
 if TYPE_CHECKING:
@@ -38,11 +38,6 @@ MAX_LABEL_COLUMNS: Final = 512
 """Label keys that selectors may have indexed at the same time; beyond that the oldest column is dropped and made anew."""
 
 ANY_IP: Final = "0.0.0.0"
-
-
-def name_hash(text: str) -> int:
-    """A fixed 64-bit hash: the same on every machine, for every PYTHONHASHSEED. Cost: about 1 µs."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 class LabelColumn:
@@ -133,6 +128,7 @@ class Snapshot:
         self._loads: list[_Load] = [_Load() for _ in range(capacity)]
         self._columns: dict[str, LabelColumn] = {}
         self._free = list(range(capacity - 1, -1, -1))
+        self._ring: Ring | None = None
         empty: NDArray[np.int64] = np.zeros((2, 0), np.int64)
         self._apart = False
         self._basics_of: tuple[object, tuple[int, int, int], Basics] = (
@@ -156,6 +152,7 @@ class Snapshot:
             self.slot_of[node.name] = slot
             self.alive[slot] = True
             self.hash64[slot] = name_hash(node.name)
+            self._ring = None
             self.volumes.use.join(slot, node.name)
         self._images(slot, node)
         self.nodes[slot] = node
@@ -218,6 +215,13 @@ class Snapshot:
     def drop_namespace(self, name: str) -> None:
         if self.namespaces.pop(name, None) is not None:
             self.namespaces_version += 1
+
+    @property
+    def ring(self) -> Ring:
+        """The order of ties between nodes. Cost: O(nodes log nodes) after nodes came or went."""
+        if self._ring is None:
+            self._ring = Ring(self.hash64)
+        return self._ring
 
     def apart(self) -> Snapshot:
         """The nodes with sums of their own (`requested`, `pod_count`), which may be changed to see what would be. All else is
@@ -355,6 +359,7 @@ class Snapshot:
         self._free = list(range(self.capacity + more - 1, self.capacity - 1, -1))
         self.capacity += more
         self.peers.grow(self.capacity)
+        self._ring = None
         self.images.grow(self.capacity)
         self.volumes.use.grow(self.capacity)
         self.generation += 1

@@ -61,12 +61,18 @@ class _Fit(State):
         self._others = any(name not in ("cpu", "memory") for name, _ in self._wanted)
         self.reasons = ("Too many pods", *(f"Insufficient {name}" for name, _ in self._wanted))
 
-    def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
-        full = snap.pod_count[rows] + 1 > snap.max_pods[rows]
+    def fits(self, snap: Snapshot, rows: Rows) -> NDArray[np.bool_]:
+        if self._others:
+            return super().fits(snap, rows)
         basics = snap.basics(rows)
-        if not self._others and not (self._basic > basics.allocatable - basics.requested).any():
-            return full.astype(np.uint64)
-        codes = full.astype(np.uint64)
+        enough = self._basic <= basics.allocatable - basics.requested
+        room: NDArray[np.bool_] = snap.pod_count[rows] < snap.max_pods[rows]
+        room &= enough[0]
+        room &= enough[1]
+        return room
+
+    def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
+        codes = (snap.pod_count[rows] + 1 > snap.max_pods[rows]).astype(np.uint64)
         for bit, (name, amount) in enumerate(self._wanted, start=1):
             row = snap.resource_of.get(name)
             if row is None:  # no node offers it
@@ -175,12 +181,13 @@ class _Balance(State):
         self._amounts = np.array((requests.cpu_m, requests.memory_b), np.int64)[:, np.newaxis]
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
-        """50 + (50 + with - without)/2: whether the pod makes the shares of cpu and memory in use more alike. 50..100."""
+        """50 + (50 + with - without) / 2, rounded down: does the pod make the shares in use of cpu and memory more alike?
+        50..100."""
         basics = snap.basics(rows)
         shares = np.empty((2, *basics.requested.shape))
         shares[0] = basics.requested
-        np.add(basics.requested, self._amounts, out=shares[1])
-        shares /= basics.divisor
+        shares[1] = basics.requested + self._amounts
+        shares /= basics.divisor.astype(np.float64)
         np.minimum(shares, 1.0, out=shares)
         uneven: NDArray[np.float64] = shares[:, 0] - shares[:, 1]
         np.abs(uneven, out=uneven)
@@ -190,9 +197,8 @@ class _Balance(State):
         uneven *= MAX_SCORE
         evenness = uneven.astype(np.int64)
         gain: NDArray[np.int64] = evenness[1] - evenness[0]
-        gain += 50
+        gain += 150
         gain >>= 1
-        gain += 50
         return gain
 
 
