@@ -56,6 +56,11 @@ class Live:
             if rng.random() < 0.05:
                 self._judge.ask(pod)
         if rng.random() < 0.05:
+        if _sizes_differ(case, noise):  # then who reported an image first decides: the nodes once more, in their order
+            for node in case["nodes"]:
+                self._arrives("nodes", {**node, "status": {**node["status"], "images": None}})()
+            for node in case["nodes"]:
+                self._arrives("nodes", node)()
             cluster.debug_check()
         answer = _shown(self._judge.ask(pod))
         leaving = [self._leaves(sort, thing) for sort, thing in _things(case)]
@@ -122,6 +127,16 @@ def _things(case: JSON) -> Iterator[tuple[str, JSON]]:
 def _key(thing: JSON) -> str:
     meta = thing["metadata"]
     return f"{meta['namespace']}/{meta['name']}" if "namespace" in meta else str(meta["name"])
+
+
+def _sizes_differ(*cases: JSON) -> bool:
+    """Whether any name of an image has two sizes."""
+    sizes: dict[str, int] = {}
+    for node in (node for case in cases for node in case["nodes"]):
+        for image in node["status"].get("images") or ():
+            if any(sizes.setdefault(name, image["sizeBytes"]) != image["sizeBytes"] for name in image["names"]):
+                return True
+    return False
 
 
 def _before(sort: str, thing: JSON, rng: random.Random) -> Iterator[JSON]:

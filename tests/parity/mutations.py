@@ -61,6 +61,10 @@ def plant(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = dict(vars(module))
     exec(compile(source.replace(old, new), module.__file__ or name, "exec"), changed)
     for key, value in list(changed.items()):
+    "an image counts whole wherever it is": (_PLUGINS + "image_locality", "(count / len(snap))", "1.0"),
+    "the last size of an image counts": (_CORE + "images", "found.setdefault(name, image.size_b)", "found[name] = image.size_b"),
+    "an image that went away keeps its size": (_CORE + "images", "del self._known[name]", "pass"),
+    "one feature of those needed is enough": (_PLUGINS + "node_declared_features", "self._needed.issubset(node.features)", "not self._needed.isdisjoint(node.features)"),
         before = vars(module).get(key)
         if isinstance(value, FunctionType) and value.__module__ == name:
             for user in [m for n, m in sys.modules.items() if n.startswith("carbon_scheduler.") and m is not None]:
