@@ -1,7 +1,7 @@
 """What the API server fills in when an object is created, as far as a scheduler or kubectl relies on it.
 
 Sources: pkg/apis/core/v1/defaults.go and the admission plugins Priority, DefaultTolerationSeconds, of release 1.36.
-Left out: merging of `matchLabelKeys` into selectors, service account tokens, default storage class.
+Left out: service account tokens, default storage class.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import TYPE_CHECKING, Final
 
+from carbon_scheduler.sim.apiserver import label_keys
 from carbon_scheduler.sim.apiserver.documents import Document, copied, items, mapping, objects, present, text
 from carbon_scheduler.sim.apiserver.failures import forbidden
 from carbon_scheduler.sim.apiserver.kinds import NAMESPACES, NODES, PRIORITY_CLASSES
@@ -147,6 +148,7 @@ def _pod(document: Document, store: Store, now: str) -> None:
     _pod_spec(spec)
     _priority(document, spec, store)
     _tolerate(spec)
+    label_keys.merge(document)
     status: Document = {"phase": "Pending", "qosClass": quality_of_service(spec)}
     if present(spec.get("schedulingGates")):
         status["conditions"] = [
