@@ -38,6 +38,17 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "the balance of before is left out": (_PLUGINS + "resources", "50 + (50 + gain) // 2", "50 + (51 + gain) // 2"),
     "shares above one": (_PLUGINS + "resources", "np.minimum(requested / allocatable, 1.0)", "requested / allocatable"),
     "the score takes the real requests": (_PLUGINS + "resources", "snap.scoring_requested[row, rows]", "snap.requested[row, rows]"),
+    "a spread counts terminating pods": (_PLUGINS + "pod_topology_spread", "terminating=False", "terminating=True"),
+    "a spread does not count the pod itself": (_PLUGINS + "pod_topology_spread", "int(not problem and matches(selector, labels))", "0"),
+    "an empty selector counts all pods": (_PLUGINS + "pod_topology_spread", "if self.selector else None", "if self.selector is not None else None"),
+    "too few domains are enough": (_PLUGINS + "spread_counts", "if self._domains < min_domains:", "if False:"),
+    "a domain of nodes that do not count is one": (_PLUGINS + "spread_counts", "there = places.nodes > 0", "there = places.nodes >= 0"),
+    "matchLabelKeys are left out": (_PLUGINS + "pod_topology_spread", "for key in of.match_label_keys if key in labels", "for key in ()"),
+    "pods move in no domain": (_PLUGINS + "spread_counts", "self.sums[domain] += by", "pass"),
+    "a spread's weights are all alike": (_PLUGINS + "pod_topology_spread", "log(size + 2)", "log(4)"),
+    "nodes without a key are scored": (_PLUGINS + "pod_topology_spread", "found[self._ignored] = 0", "pass"),
+    "a StatefulSet is no owner": (_PLUGINS + "spread_defaults", '("apps/v1", "StatefulSet"): "StatefulSet"', '("apps/v1", "StatefulSets"): "StatefulSet"'),
+    "Services of all namespaces select": (_PLUGINS + "spread_defaults", "self._services.get(namespace, [])", "[s for found in self._services.values() for s in found]"),
     "changes of load are not seen": (_CORE + "snapshot", "self._changed(self.load_log, slot)", "pass"),
     "a node that went away stays": (_CORE + "snapshot", "self.alive[slot] = False", "pass"),
     "a pod that went away stays": (_CORE + "cluster", "self.snap.charge(slot, pod, -1)", "pass"),
@@ -61,10 +72,6 @@ def plant(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = dict(vars(module))
     exec(compile(source.replace(old, new), module.__file__ or name, "exec"), changed)
     for key, value in list(changed.items()):
-    "an image counts whole wherever it is": (_PLUGINS + "image_locality", "(count / len(snap))", "1.0"),
-    "the last size of an image counts": (_CORE + "images", "found.setdefault(name, image.size_b)", "found[name] = image.size_b"),
-    "an image that went away keeps its size": (_CORE + "images", "del self._known[name]", "pass"),
-    "one feature of those needed is enough": (_PLUGINS + "node_declared_features", "self._needed.issubset(node.features)", "not self._needed.isdisjoint(node.features)"),
         before = vars(module).get(key)
         if isinstance(value, FunctionType) and value.__module__ == name:
             for user in [m for n, m in sys.modules.items() if n.startswith("carbon_scheduler.") and m is not None]:
