@@ -77,17 +77,18 @@ PLUGINS: Final = {
     "NodeAffinity": "`nodeSelector` and required node affinity; preferred terms add their weights",
     "NodePorts": "no two pods of a node take the same host port",
     "NodeResourcesFit": "requests fit into what is left of the node; the emptier the node, the better",
+    "VolumeRestrictions": "a disk that only one pod of a node may use, or a claim for one pod (`ReadWriteOncePod`), is free",
+    "NodeVolumeLimits": "the node can attach the pod's volumes beside those it has, by the limits of its CSI drivers",
+    "VolumeBinding": "the pod's volumes can be reached from the node, or there are free ones, or they can be made there",
+    "VolumeZone": "the node lies in the zone and region that the labels of the pod's volumes name",
     "PodTopologySpread": "pods are spread over zones, nodes or other domains: strictly, or as well as possible; those without "
     "constraints of their own among the pods of their Services and their owner",
     "NodeResourcesBalancedAllocation": "CPU and memory of the node are used evenly",
+    "ImageLocality": "nodes that have the pod's images already: the larger, and the more widespread, the better",
+    "NodeDeclaredFeatures": "the kubelet declares what the pod's spec cannot do without",
 }
 ABSENT: Final = {
     "InterPodAffinity": "affinity and anti-affinity between pods",
-    "VolumeBinding": "claims that wait for their first consumer, and volumes that only some nodes can reach",
-    "VolumeZone": "volumes of another zone",
-    "VolumeRestrictions": "volumes that only one node or pod may use",
-    "NodeVolumeLimits": "how many volumes a node can attach",
-    "ImageLocality": "nodes that have the image already",
     "DynamicResources": "resource claims (DRA)",
     "DefaultPreemption": "eviction of pods with less priority to make room",
 }
