@@ -288,8 +288,8 @@ BEYOND: dict[str, tuple[JSON, str]] = {
     "required pod anti-affinity": ({"affinity": {"podAntiAffinity": REQUIRED}}, "podAntiAffinity requires"),
     "preferred ones only make the choice less good": ({"affinity": {"podAntiAffinity": PREFERRED}}, ""),
     "a spread": ({"topologySpreadConstraints": [{"whenUnsatisfiable": "DoNotSchedule"}]}, ""),
-    "a claim": ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, "PersistentVolumeClaim"),
-    "an ephemeral volume": ({"volumes": [{"name": "v", "ephemeral": {}}]}, "PersistentVolumeClaim"),
+    "a claim": ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, ""),
+    "an ephemeral volume": ({"volumes": [{"name": "v", "ephemeral": {}}]}, ""),
     "other volumes": ({"volumes": [{"name": "v", "emptyDir": {}}, {"name": "t", "projected": {}}, None]}, ""),
     "resource claims": ({"resourceClaims": [{"name": "gpu"}]}, "resourceClaims"),
 }

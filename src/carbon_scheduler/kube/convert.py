@@ -236,8 +236,6 @@ def _beyond(spec: wire.PodSpec) -> str:
     for terms, name in ((affinity.pod_affinity, "podAffinity"), (affinity.pod_anti_affinity, "podAntiAffinity")):
         if terms is not None and terms.required:
             return _NOT_YET.format(f"spec.affinity.{name} requires terms")
-    if any(v is not None and (v.persistent_volume_claim or v.ephemeral) for v in spec.volumes or ()):
-        return _NOT_YET.format("spec.volumes uses a PersistentVolumeClaim")
     return _NEVER if spec.resource_claims else ""
 
 

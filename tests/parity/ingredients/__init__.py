@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parity.ingredients import affinity, features, images, ports, resources, spread, taints
+from parity.ingredients import affinity, features, images, ports, resources, spread, taints, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,7 @@ INGREDIENTS = (
     Ingredient("NodeAffinity", 0.45, affinity.add),
     Ingredient("NodePorts", 0.3, ports.add),
     Ingredient("PodTopologySpread", 0.5, spread.add),
+    Ingredient("VolumeBinding", 0.45, volumes.add),
     Ingredient("ImageLocality", 0.4, images.add),
     Ingredient("NodeDeclaredFeatures", 0.25, features.add),
 )

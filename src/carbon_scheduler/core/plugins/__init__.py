@@ -9,11 +9,15 @@ from carbon_scheduler.core.plugins.node_affinity import NodeAffinity
 from carbon_scheduler.core.plugins.node_declared_features import NodeDeclaredFeatures
 from carbon_scheduler.core.plugins.node_name import NodeName
 from carbon_scheduler.core.plugins.node_ports import NodePorts
+from carbon_scheduler.core.plugins.node_volume_limits import NodeVolumeLimits
 from carbon_scheduler.core.plugins.part import Part
 from carbon_scheduler.core.plugins.pod_topology_spread import PodTopologySpread
 from carbon_scheduler.core.plugins.profiles import IMPLEMENTS, Enabled, enabled
 from carbon_scheduler.core.plugins.resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from carbon_scheduler.core.plugins.taints import NodeUnschedulable, TaintToleration
+from carbon_scheduler.core.plugins.volume_binding import VolumeBinding
+from carbon_scheduler.core.plugins.volume_restrictions import VolumeRestrictions
+from carbon_scheduler.core.plugins.volume_zone import VolumeZone
 from carbon_scheduler.core.settings import Profile
 
 if TYPE_CHECKING:
@@ -28,6 +32,10 @@ _MAKERS: Final[dict[str, Callable[[Profile, Enabled], Plugin]]] = {
     "NodeAffinity": lambda p, on: NodeAffinity(p.added_affinity, filters="NodeAffinity" in on.filters),
     "NodePorts": lambda *_: NodePorts(),
     "NodeResourcesFit": lambda p, _: NodeResourcesFit(p.fit),
+    "VolumeRestrictions": lambda *_: VolumeRestrictions(),
+    "NodeVolumeLimits": lambda *_: NodeVolumeLimits(),
+    "VolumeBinding": lambda *_: VolumeBinding(),
+    "VolumeZone": lambda *_: VolumeZone(),
     "PodTopologySpread": lambda p, _: PodTopologySpread(p.default_constraints),
     "NodeResourcesBalancedAllocation": lambda p, _: NodeResourcesBalancedAllocation(p.balanced_resources),
     "ImageLocality": lambda *_: ImageLocality(),
