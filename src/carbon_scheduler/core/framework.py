@@ -334,8 +334,8 @@ class Verdict:
 
     @property
     def error(self) -> str:
-        """Why the attempt ends in an error, whichever nodes are feasible, "" if it does not: a plugin cannot work for the pod, or
-        cannot judge a node that none before it turns away."""
+        """Why the attempt ends in an error, whichever nodes are feasible; "" if it does not. A plugin cannot work for the pod,
+        or cannot judge a node that none before it turns away."""
         if not len(self._snap):
             return ""
         if self.rejected:
