@@ -52,7 +52,9 @@ def suite_binary() -> Path:
         return find_binaries(["e2e-scheduling.test"])["e2e-scheduling.test"]
 
 
-def run(jobs: Mapping[str, Job], logs: Path | None = None) -> dict[str, dict[str, Outcome]]:
+def run(
+    jobs: Mapping[str, Job], logs: Path | None = None, *, limit_s: float = LIMIT_S
+) -> dict[str, dict[str, Outcome]]:
     """The outcomes of each job, by its name. All run at the same time, on a cluster each; says on stderr what goes on."""
     binary = suite_binary()
     begun = time.monotonic()
@@ -68,7 +70,7 @@ def run(jobs: Mapping[str, Job], logs: Path | None = None) -> dict[str, dict[str
         for name, job in jobs.items():
             (work / name).mkdir()
             cluster = exits.enter_context(EndToEndCluster(job.scheduler, work / name))
-            suites[name] = Suite(binary, cluster, only=job.only, limit_s=LIMIT_S, progress=partial(say, name))
+            suites[name] = Suite(binary, cluster, only=job.only, limit_s=limit_s, progress=partial(say, name))
             exits.callback(suites[name].stop)
         while [name for name, suite in suites.items() if not suite.over()]:  # each is asked, for its progress
             time.sleep(0.2)

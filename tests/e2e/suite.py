@@ -149,7 +149,7 @@ class Suite:
         """Whether it has ended. Passes progress on. Raises SuiteBroken after its time."""
         ended = self._child.exit_code is not None
         for line in self._lines:
-            if line.startswith(SIG):
+            if line.startswith(SIG) and " [It] " not in line:  # that would be the second mention of a failed one
                 self._progress(line.removeprefix(SIG).rpartition(" [")[0])  # without the list of its labels
         if not ended and time.monotonic() > self._deadline:
             raise SuiteBroken(f"end-to-end suite: not over after {self._limit_s:.0f} s:\n{self._child.tail()}")
