@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from carbon_scheduler.core.model import NodeName
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.kube import wire
 from carbon_scheduler.kube.cases import Judge, read_case
@@ -15,9 +16,11 @@ from carbon_scheduler.kube.kinds import KINDS
 from carbon_scheduler.providers.tables import grid_zones
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from carbon_scheduler.core.model import Pod
     from carbon_scheduler.core.plugin import Plugin
+    from carbon_scheduler.core.settings import Profile
 
     Event = Callable[[], object]
 
@@ -30,9 +33,9 @@ def plugins_named(names: Collection[str]) -> tuple[Plugin, ...]:
     return tuple(plugin for plugin in default_profile() if plugin.name in names)
 
 
-def plain(case: JSON, names: Collection[str]) -> JSON:
+def plain(case: JSON, names: Collection[str], profiles: Sequence[Profile] = ()) -> JSON:
     """The answer of `carbon-scheduler evaluate` to a case, from an empty cluster."""
-    judge = Judge(grid_zones(), None, plugins_named(names))
+    judge = Judge(grid_zones(), None, plugins_named(names), profiles)
     return _shown(judge.ask(judge.load(read_case(json.dumps(case).encode()))))
 
 
@@ -45,24 +48,25 @@ class Live:
     """One cluster for all cases. Each case arrives as shuffled events, among others that are undone: objects of another case,
     older states of its own, and questions in between. Afterwards everything goes away in another order."""
 
-    def __init__(self, names: Collection[str]) -> None:
-        self._judge = Judge(grid_zones(), None, plugins_named(names))
+    def __init__(self, names: Collection[str], profiles: Sequence[Profile] = ()) -> None:
+        self._judge = Judge(grid_zones(), None, plugins_named(names), profiles)
 
     def ask(self, case: JSON, noise: JSON, rng: random.Random) -> JSON:
         cluster = self._judge.cluster
         pod = self._judge.convert.pod(wire.PODS.one(json.dumps(case["pod"]).encode()))
-        for event in self._story(case, noise, rng):
+        story = [*self._story(case, noise, rng)]
+        for left, event in zip(reversed(range(len(story))), story, strict=True):
             event()
-            if rng.random() < 0.05:
+            if left in (1, 3) or rng.random() < 0.05:  # then little has changed when it is asked next
                 self._judge.ask(pod)
-        if rng.random() < 0.05:
         if _sizes_differ(case, noise):  # then who reported an image first decides: the nodes once more, in their order
             for node in case["nodes"]:
                 self._arrives("nodes", {**node, "status": {**node["status"], "images": None}})()
             for node in case["nodes"]:
                 self._arrives("nodes", node)()
+        if rng.random() < 0.05:
             cluster.debug_check()
-        answer = _shown(self._judge.ask(pod))
+        answer = self.told(pod)
         leaving = [self._leaves(sort, thing) for sort, thing in _things(case)]
         rng.shuffle(leaving)
         for event in leaving:
@@ -72,6 +76,23 @@ class Live:
         assert not cluster.namespaces
         assert not cluster.snap.namespaces
         assert not [key for kind in KINDS for key in cluster.snap.objects.all(kind.name)]
+        return answer
+
+    def told(self, pod: Pod) -> JSON:
+        """The answer as things are. It is worked out for all nodes; what the scheduler decides by are arrays kept up to date,
+        and where these say something else, that is part of the answer."""
+        answer = _shown(self._judge.ask(pod))
+        if "error" not in answer:
+            verdict, _ = self._judge.judge(pod)
+            slots = self._judge.cluster.snap.slot_of
+            fitting = {name for name, node in answer["nodes"].items() if node["code"] == "Success"}
+            kept = {name for name, slot in slots.items() if verdict.feasible[slot]}
+            if kept != fitting:
+                answer["kept feasible"] = sorted(kept)
+            if answer["totals"]:
+                ranked = verdict.ranked()
+                if len({total - int(ranked[slots[NodeName(name)]]) for name, total in answer["totals"].items()}) > 1:
+                    answer["kept ranks"] = {name: int(ranked[slots[NodeName(name)]]) for name in fitting}
         return answer
 
     def _story(self, case: JSON, noise: JSON, rng: random.Random) -> Iterator[Event]:
@@ -124,11 +145,6 @@ def _things(case: JSON) -> Iterator[tuple[str, JSON]]:
             yield sort, thing
 
 
-def _key(thing: JSON) -> str:
-    meta = thing["metadata"]
-    return f"{meta['namespace']}/{meta['name']}" if "namespace" in meta else str(meta["name"])
-
-
 def _sizes_differ(*cases: JSON) -> bool:
     """Whether any name of an image has two sizes."""
     sizes: dict[str, int] = {}
@@ -137,6 +153,11 @@ def _sizes_differ(*cases: JSON) -> bool:
             if any(sizes.setdefault(name, image["sizeBytes"]) != image["sizeBytes"] for name in image["names"]):
                 return True
     return False
+
+
+def _key(thing: JSON) -> str:
+    meta = thing["metadata"]
+    return f"{meta['namespace']}/{meta['name']}" if "namespace" in meta else str(meta["name"])
 
 
 def _before(sort: str, thing: JSON, rng: random.Random) -> Iterator[JSON]:
