@@ -14,9 +14,11 @@ from parity.generate import generate
 from parity.live import Live, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from carbon_scheduler.core.settings import Profile
     from parity.oracle import Oracle
+    from parity.profiles import Profiles
 
 JSON = dict[str, Any]
 GOLDEN: Final = Path(__file__).parent / "golden"
@@ -101,29 +103,38 @@ class Failure:
 
 
 def run(
-    seed: int | str, numbers: Iterable[int], names: Collection[str], oracle: Oracle, coverage: Coverage
+    seed: int | str,
+    numbers: Iterable[int],
+    names: Collection[str],
+    oracle: Oracle,
+    coverage: Coverage,
+    profiles: Profiles | None = None,
 ) -> Iterator[Failure]:
-    """Asks both sides the cases of a seed, ours through events; yields those that differ."""
-    live = Live(names)
+    """Asks both sides the cases of a seed, ours through events; yields those that differ. With `profiles`, each case is of one
+    of them, and the oracle has read them too."""
+    made = profiles.made if profiles else ()
+    live = Live(names, made)
     for number in numbers:
         case = generate(seed, number, names, coverage.choices)
+        if profiles:
+            case = profiles.give(case, number)
         noise = generate(f"noise of {seed}", number, names)
         want = oracle.ask(case)
         coverage.count(want)
         got = live.ask(case, noise, random.Random(f"events of {seed}/{number}"))
         if found := differences(want, got):
-            stale = not differences(want, plain(case, names))
+            stale = not differences(want, plain(case, names, made))
             yield Failure(case, want, found, stale)
 
 
-def shrink(case: JSON, names: Collection[str], oracle: Oracle) -> JSON:
+def shrink(case: JSON, names: Collection[str], oracle: Oracle, profiles: Sequence[Profile] = ()) -> JSON:
     """The smallest case found, by leaving parts out, on which the two sides still differ."""
     tries = 0
 
     def differs(other: JSON) -> bool:
         nonlocal tries
         tries += 1
-        return tries <= MAX_TRIES and bool(differences(oracle.ask(other), plain(other, names)))
+        return tries <= MAX_TRIES and bool(differences(oracle.ask(other), plain(other, names, profiles)))
 
     smaller = True
     while smaller and tries <= MAX_TRIES:
@@ -151,6 +162,7 @@ _KEPT: Final = (
     "topologyKey",
     "whenUnsatisfiable",
     "maxSkew",
+    "schedulerName",
 )
 
 
@@ -178,11 +190,14 @@ def _without(case: JSON, path: tuple[str | int, ...]) -> JSON | None:
     return other
 
 
-def save(failure: Failure, names: Collection[str], oracle: Oracle) -> Path:
+def save(failure: Failure, names: Collection[str], oracle: Oracle, profiles: Profiles | None = None) -> Path:
     """Writes a failing case, made small, among the golden ones."""
-    case = failure.case if failure.stale else shrink(failure.case, names, oracle)
+    made = profiles.made if profiles else ()
+    case = failure.case if failure.stale else shrink(failure.case, names, oracle, made)
     GOLDEN.mkdir(exist_ok=True)
     path = GOLDEN / f"found-{str(failure.case['id']).replace('/', '-')}.json"
     golden = {"plugins": list(names), "case": case, "want": oracle.ask(case)}
+    if profiles:
+        golden["config"] = profiles.of(case)
     path.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
     return path

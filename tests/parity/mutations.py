@@ -69,7 +69,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
 
 def plant(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the error until the test ends."""
-    name, old, new = MUTATIONS[sentence]
+    name, old, new = {**MUTATIONS, **OF_PROFILES}[sentence]
     module = import_module(name)
     source = inspect.getsource(module)
     assert old in source, f"{sentence}: {name} has changed and no longer holds {old!r}"
@@ -82,6 +82,24 @@ def plant(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
                 if vars(user).get(key) is before:
                     monkeypatch.setattr(user, key, value)
         elif isinstance(value, type) and value.__module__ == name and isinstance(before, type):
+_STRATEGIES = _PLUGINS + "strategies"
+OF_PROFILES: dict[str, tuple[str, str, str]] = {
+    "weights of resources are 1": (_STRATEGIES, "score * weight, 0", "score, 0"),
+    "more than there is counts as more": (_STRATEGIES, "np.minimum(requested, allocatable) * MAX_SCORE", "requested * MAX_SCORE"),
+    "a resource without a score weighs": (_STRATEGIES, "there &= score > 0", "pass"),
+    "the ratio is cut": (_STRATEGIES, "(2 * total + divisor) // (2 * divisor) if ratio", "total // divisor if ratio"),
+    "a shape goes on beyond its end": (_STRATEGIES, "[shape[-1][1] * _SCALE] * 101", "[0] * 101"),
+    "scalars that nobody asks for count": (_STRATEGIES, "(not amount and name not in FIXED)", "False"),
+    "three shares are balanced as two": (_STRATEGIES, "count > 2, many", "count > 3, many"),
+    "an added term is one of the pod's": (_PLUGINS + "node_affinity", "UNRESOLVABLE_BIT | np.uint64(2)", "UNRESOLVABLE_BIT | np.uint64(1)"),
+    "added preferences do not count": (_PLUGINS + "node_affinity", "(*added.preferred, *preferred) if", "preferred if"),
+    "ignored resources are not": (_PLUGINS + "resources", "return name in self._args.ignored_resources or", "return"),
+    "a weight that is not given is the usual one": (_PLUGINS + "profiles", "weight or 1", "weight or DEFAULT_WEIGHTS.get(name, 1)"),
+    "a plugin that is named again comes last": (_PLUGINS + "profiles", "[*overriding, *rest,", "[*rest, *overriding,"),
+    "a score that is off is on": (_PLUGINS + "part", "whole.scores and scores", "whole.scores"),
+}  # fmt: skip
+"""Those that only other profiles than the default one can show."""
+
             for attribute, method in vars(value).items():
                 if isinstance(method, (FunctionType, property)):
                     monkeypatch.setattr(before, attribute, method)

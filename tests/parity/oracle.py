@@ -10,19 +10,22 @@ from carbon_scheduler.sim.control_plane import find_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from pathlib import Path
 
 JSON = dict[str, Any]
 
 
 class Oracle:
-    """A running oracle with these plugins alone; a context manager. Raises ControlPlaneMissing when it is not built."""
+    """A running oracle with these plugins alone, or with the profiles of a file; a context manager. `flags`: further ones of
+    the program. Raises ControlPlaneMissing when it is not built."""
 
-    def __init__(self, plugins: Collection[str]) -> None:
-        command = [find_binaries(["oracle"])["oracle"], "-plugins", ",".join(plugins)]
+    def __init__(self, plugins: Collection[str], *flags: str, config: Path | None = None) -> None:
+        which = ["-plugins", ",".join(plugins)] if config is None else ["-config", str(config)]
+        command = [find_binaries(["oracle"])["oracle"], *which]
         info = json.loads(subprocess.run([*command, "-info"], capture_output=True, check=True, timeout=30).stdout)
         self.filters: list[str] = info["filters"]
         self.scores = [name for name in info["weights"] if name != "VolumeBinding"]  # which always skips by default
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen([*command, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Self:
         return self

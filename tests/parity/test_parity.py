@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from carbon_scheduler.core.plugins import default_profile
+from carbon_scheduler.kubescheduler import read
 from carbon_scheduler.sim.control_plane import ControlPlaneMissing
 from parity.compare import GOLDEN, Coverage, Failure, differences, run, save, shrink
 from parity.generate import generate
 from parity.live import Live, plain
-from parity.mutations import MUTATIONS, plant
+from parity.mutations import MUTATIONS, OF_PROFILES, plant
 from parity.oracle import Oracle
+from parity.profiles import Profiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,18 +29,32 @@ NAMES = [plugin.name for plugin in default_profile()]
 FIXED = {"one": 2000, "two": 1500}
 NEW = 1500
 MUTANT_CASES = 1500
+OF_EACH_PROFILE = 15
 
 
 @pytest.fixture(scope="module")
 def oracle() -> Iterator[Oracle]:
+    with started() as asked:
+        yield asked
+
+
+PROFILES = Profiles("fixed", NAMES, 80)
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
+    """Judges by `PROFILES`."""
+    with started(PROFILES.write(tmp_path_factory.mktemp("profiles") / "config.json")) as asked:
+        yield asked
+
+
+def started(config: Path | None = None) -> Oracle:
     try:
-        asked = Oracle(NAMES)
+        return Oracle(NAMES, config=config)
     except ControlPlaneMissing as missing:
         if os.environ.get("REQUIRE_CONTROL_PLANE") == "1":
             pytest.fail(f"REQUIRE_CONTROL_PLANE=1, but {missing}", pytrace=False)
         pytest.skip(str(missing))
-    with asked:
-        yield asked
 
 
 def told(failures: list[Failure], oracle: Oracle) -> str:
@@ -77,6 +93,27 @@ def test_a_planted_error_is_noticed(sentence: str, oracle: Oracle, monkeypatch: 
     except Exception:  # noqa: BLE001  # debug_check noticed first, or something broke altogether
         noticed = True
     assert noticed, f"{MUTANT_CASES} cases agree although {sentence}"
+
+
+@pytest.mark.slow
+@pytest.mark.control_plane
+def test_random_profiles(profiled: Oracle) -> None:
+    count = OF_EACH_PROFILE * len(PROFILES.made)
+    failures = list(run("profiles", range(count), NAMES, profiled, Coverage(), PROFILES))
+    if failures:
+        path = save(failures[0], NAMES, profiled, PROFILES)
+        pytest.fail(f"{failures[0].case['id']}, saved as {path}:\n" + "\n".join(failures[0].differences[:10]))
+    assert PROFILES.choices.never == []
+
+
+@pytest.mark.control_plane
+@pytest.mark.parametrize("sentence", OF_PROFILES)
+def test_an_error_planted_into_profiles_is_noticed(
+    sentence: str, profiled: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(sentence, monkeypatch)
+    count = OF_EACH_PROFILE * len(PROFILES.made)
+    assert any(run("profiles", range(count), NAMES, profiled, Coverage(), PROFILES)), f"{count} cases agree"
 
 
 def _asks(requests: JSON, name: str = "p", **spec: Any) -> JSON:
@@ -158,7 +195,8 @@ def test_cases_once_found(path: Path) -> None:
     """Needs no oracle: the answer of kube-scheduler's plugins is in the file."""
     golden = json.loads(path.read_text(encoding="utf-8"))
     for one in golden if isinstance(golden, list) else [golden]:
-        assert differences(one["want"], plain(one["case"], one["plugins"])) == []
+        profiles = read(one["config"], str(path)).profiles if "config" in one else ()
+        assert differences(one["want"], plain(one["case"], one["plugins"], profiles)) == []
 
 
 def test_a_case_depends_on_seed_and_number_alone() -> None:

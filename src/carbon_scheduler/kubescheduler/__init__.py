@@ -21,7 +21,7 @@ from carbon_scheduler.kubescheduler.reader import Reader
 
 API_VERSION: Final = "kubescheduler.config.k8s.io/v1"
 KIND: Final = "KubeSchedulerConfiguration"
-MAX_PROFILES: Final = 50
+MAX_PROFILES: Final = 100
 _MAX: Final = 2**31 - 1
 
 Setting = str | float | int
@@ -45,9 +45,11 @@ def read(tree: object, source: str) -> FromKubeScheduler:
         if not top.has(key):
             top.say(key, None, API_VERSION if key == "apiVersion" else KIND, "add it")
     settings = _settings(top)
-    profiles = [_profile(one) for one in top.items("profiles")[:MAX_PROFILES]]
-    if not profiles:
-        top.say("profiles", None, f"one to {MAX_PROFILES} profiles, each with a schedulerName", "add one")
+    listed = top.items("profiles")
+    profiles = [_profile(one) for one in listed[:MAX_PROFILES]]
+    if not profiles or len(listed) > MAX_PROFILES:
+        wanted = f"one to {MAX_PROFILES} profiles, each with a schedulerName"
+        top.say("profiles", [*listed], wanted, "take some out" if listed else "add one")
     top.end()
     names = [profile.scheduler_name for profile in profiles]
     for i, name in enumerate(names):
