@@ -154,6 +154,10 @@ class SchedulerProcess:
                 pytest.fail(f"{self.name} not ready within {within_s:g} s: {answer}\n{self.last_words}")
             await asyncio.sleep(0.05)
 
+    async def answer(self, path: str) -> tuple[int, str]:
+        """Status and body of what it serves at a path; status 0 when it does not serve."""
+        return await self._get(path)
+
     async def metrics(self) -> dict[str, float]:
         """Its metrics now, e.g. `carbon_scheduler_binds_total{result="bound"}`, labels in the order of their names."""
         status, text = await self._get("/metrics")

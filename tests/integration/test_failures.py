@@ -17,6 +17,7 @@ import yaml
 
 from api_objects import make_node, make_pod
 from audit_log import AuditLog
+from carbon_scheduler.kube.kinds import KINDS
 from cluster_checks import PodWatch, decision, over_allocated
 from real_cluster import Cluster, eventually
 
@@ -282,6 +283,7 @@ async def test_the_rights_of_the_manifest_are_enough(
     done = {(one.verb, one.resource) for one in requests if one.code in (200, 201)}
     assert done >= {
         *((verb, resource) for verb in ("list", "watch") for resource in ("pods", "nodes", "namespaces")),
+        *((verb, kind.path.rpartition("/")[2]) for verb in ("list", "watch") for kind in KINDS),
         ("create", "pods/binding"),
         ("patch", "pods/status"),
         ("create", "events"),
@@ -292,6 +294,54 @@ async def test_the_rights_of_the_manifest_are_enough(
     }
     reasons = {event["reason"] for event in (await cluster.call("GET", "/apis/events.k8s.io/v1/events"))["items"]}
     assert {"Scheduled", "FailedScheduling", "InvalidAnnotation"} <= reasons
+
+
+PREEMPTION_OFF: Final = """
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles:
+  - schedulerName: carbon-aware-scheduler
+    plugins:
+      multiPoint: {disabled: [{name: DefaultPreemption}]}
+"""
+
+
+async def test_the_rights_of_preemption_can_be_taken_out_with_it(
+    cluster: Cluster,
+    audit: AuditLog,
+    plane: ControlPlane,
+    start_scheduler: Callable[..., SchedulerProcess],
+    tmp_path: Path,
+) -> None:
+    """The last two rules of the ClusterRole, as the manifest says. What is not followed is not asked for."""
+    (role,) = [one for one in yaml.safe_load_all(MANIFEST.read_text()) if one and one["kind"] == "ClusterRole"]
+    assert [rule["resources"] for rule in role["rules"][-2:]] == [["poddisruptionbudgets"], ["pods"]]
+    role["metadata"]["name"] = account = "without-preemption"
+    del role["rules"][-2:]
+    plane.request("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", role)
+    plane.request(
+        "POST",
+        "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+        {
+            "metadata": {"name": account},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": account},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": "default"}],
+        },
+    )
+    plane.request("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": account}})
+    (off := tmp_path / "profiles.yaml").write_text(PREEMPTION_OFF)
+    await cluster.create(full_nodes(PODS_A_NODE))
+    async with PodWatch(cluster) as watch:
+        kubeconfig = plane.service_account_kubeconfig("default", account)
+        process = start_scheduler(kubeconfig, "--kube-scheduler-config", str(off))
+        await cluster.create([*pods_of(5), make_pod("huge", cpu="64", priority=None)])
+        await watch.until(5, within_s=30)
+        await eventually(lambda: _condition(cluster, "huge"), "the huge pod is marked", within_s=10)
+        assert await process.terminate() == 0
+    requests = audit.requests(f"system:serviceaccount:default:{account}")
+    assert [one for one in requests if one.code in (401, 403)] == []
+    assert ("list", "poddisruptionbudgets") not in {(one.verb, one.resource) for one in requests}
+    assert ("list", "csinodes") in {(one.verb, one.resource) for one in requests}
 
 
 async def _lease(cluster: Cluster) -> dict[str, Any]:
