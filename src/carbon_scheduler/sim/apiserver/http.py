@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import random
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -183,7 +184,8 @@ class Handler:
         await response.prepare(request)
         bookmark_s = self._bookmark_s if options.bookmarks else None
         stream = WatchStream(response, feed, self._faults, target.resource, rules, bookmark_s)
-        await stream.run(collection, options.timeout_s or self._random.uniform(1800.0, 3600.0))
+        with contextlib.suppress(ConnectionResetError):  # the client has gone: there is nobody left to tell
+            await stream.run(collection, options.timeout_s or self._random.uniform(1800.0, 3600.0))
         return response
 
     async def _other(self, request: web.BaseRequest) -> web.StreamResponse:
