@@ -14,13 +14,24 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import click
 import msgspec
 import reference_sources as sources
-from reference_words import ABSENT, ANNOTATIONS, CONDITIONS, DEVIATIONS, EVENTS, FIELDS, PLUGINS, VARIABLES, listed
+from reference_words import (
+    ABSENT,
+    ANNOTATIONS,
+    CONDITIONS,
+    DEVIATIONS,
+    EVENTS,
+    FIELDS,
+    NEEDS,
+    PLUGINS,
+    VARIABLES,
+    listed,
+)
 
 from carbon_scheduler.cli import carbon_intensity, main
 from carbon_scheduler.core import carbon, decision, grid, model
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.errors import CarbonSchedulerError, ConfigError, ProviderError
-from carbon_scheduler.kube import fence
+from carbon_scheduler.kube import fence, kinds
 from carbon_scheduler.kube.writes import decision_annotations
 from carbon_scheduler.observe import metrics as observed
 from carbon_scheduler.observe.log import Narrator, Sink
@@ -221,9 +232,17 @@ def objects() -> str:
     described(record, FIELDS, "fields of the decision")
     events = [(f"`{reason}`", *found[reason], EVENTS[reason]) for reason in EVENTS]
     labels = [(f"`{label}`", "a node's grid zone") for label in grid.ZONE_LABELS]
+    described(get_args(kinds.Need), NEEDS, "what kinds are read for")
+    always = [("`Pod`", "`/api/v1/pods`", "always"), ("`Node`", "`/api/v1/nodes`", "always")]
+    always.append(("`Namespace`", "`/api/v1/namespaces`", "always"))
+    read = [*always, *((f"`{kind.name}`", f"`{kind.path}`", NEEDS[kind.need]) for kind in kinds.KINDS)]
     labels.append((f"`{grid.REGION_LABEL}`", "with `spec.providerID`: the cloud region, which leads to a grid zone"))
     return (
-        "# On API objects\n\nWhat the scheduler reads and writes on pods, nodes and namespaces.\n\n"
+        "# On API objects\n\nWhat the scheduler reads and writes in a cluster.\n\n"
+        "## Objects read\n\nListed once, then watched; nothing is polled. Nothing is decided before each list is in. A right "
+        "to list and watch is needed for each, [as in deploy/k8s.yaml](../../deploy/k8s.yaml).\n\n"
+        + table(("kind", "path", "read"), read)
+        + "\n"
         "## Labels read on nodes\n\nIn this order; the first that is set decides. A text that names no grid zone ends the "
         "search: the node then has none.\n\n"
         + table(("label", "meaning"), labels)

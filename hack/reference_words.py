@@ -70,6 +70,13 @@ FIELDS: Final = {
     "either has no value",
 }
 
+NEEDS: Final = {
+    "spreading": "while a profile has `PodTopologySpread`",
+    "volumes": "while a profile has `VolumeRestrictions`, `NodeVolumeLimits`, `VolumeBinding` or `VolumeZone`",
+    "preemption": "while a profile has `DefaultPreemption`",
+}
+"""What further kinds are read for."""
+
 PLUGINS: Final = {
     "NodeUnschedulable": "cordoned nodes are left out, unless the pod tolerates that",
     "NodeName": "a pod that names its node runs there or nowhere",
