@@ -162,8 +162,20 @@ class Converter:
             allocatable=resources.allocatable(status.allocatable, resources.Reader(unreadable_as=0)),
             provider_id=spec.provider_id or "",
             uid=meta.uid or "",
-            images=self._parts(_images(status)),
+            images=self._images(status),
             features=self._parts(tuple(sorted({name for name in status.declared_features or () if name}))),
+        )
+
+    def _images(self, status: wire.NodeStatus) -> tuple[model.Image, ...]:
+        """As the node reports them: upstream does not normalise these names. Each is kept once for all nodes that have it."""
+        return tuple(
+            [
+                self._parts(
+                    model.Image(tuple([name or "" for name in image.names]), within(image.size_bytes, 0, MAX_QUANTITY))
+                )
+                for image in (status.images or ())[:MAX_TERMS]
+                if image is not None and image.names
+            ]
         )
 
     def namespace(self, found: wire.Namespace) -> model.Namespace:
@@ -250,17 +262,6 @@ def _host_ports(spec: wire.PodSpec, refusal: Refusal) -> tuple[model.HostPort, .
             elif port.host_port:
                 refusal.add(f"hostPort: got {port.host_port}, expected 1 to 65535")
     return tuple(ports)
-
-
-def _images(status: wire.NodeStatus) -> tuple[model.Image, ...]:
-    """As the node reports them: names are not normalised here, upstream does not either."""
-    return tuple(
-        [
-            model.Image(tuple([name or "" for name in image.names]), within(image.size_bytes, 0, MAX_QUANTITY))
-            for image in (status.images or ())[:MAX_TERMS]
-            if image is not None and image.names
-        ]
-    )
 
 
 def _annotations(found: parts.Words | None) -> tuple[tuple[tuple[str, str], ...], int]:
