@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from api_objects import make_node, make_pod
+from carbon_scheduler.kube.kinds import KINDS
+from carbon_scheduler.sim.apiserver.kinds import BY_PATH
 from pod_outcomes import PREFIX, an_event, bound, decision_of, nodes_of, pending
 from real_cluster import eventually
 
@@ -152,6 +155,23 @@ RAW_NODES: dict[str, JSON] = {
 }
 
 
+RAW_OTHERS: dict[str, JSON] = {
+    "nothing": {},
+    "spec null": {"spec": None, "status": None},
+    "a number for a spec": {"spec": 5, "status": 5},
+    "a list for everything": {"spec": [[]], "status": [], "provisioner": [], "capacity": [], "nodeTopology": []},
+    "a number for a selector": {"spec": {"selector": 5, "nodeAffinity": 5, "drivers": 5, "source": 5}},
+    "selectors of the wrong shape": {"spec": {"selector": {"matchLabels": [], "matchExpressions": {"a": []}}}},
+    "nulls in lists": {
+        "spec": {"selector": {"matchExpressions": [None]}, "drivers": [None], "accessModes": [None]},
+        "allowedTopologies": [None, {"matchLabelExpressions": [None]}],
+    },
+    "no quantities": {"spec": {"capacity": {"storage": "☃"}, "resources": {"requests": {"storage": "-1e99"}}}},
+    "a number for an owner": {"metadata": {"ownerReferences": [5]}},
+}
+"""Put for every kind that is followed beside pods and nodes."""
+
+
 async def test_objects_that_no_api_server_should_store(
     embedded: EmbeddedCluster, start_scheduler: Callable[..., SchedulerProcess]
 ) -> None:
@@ -172,10 +192,23 @@ async def test_objects_that_no_api_server_should_store(
                 whole["spec"]["schedulerName"] = made["spec"]["schedulerName"]
             store.put("pods", ("default", name), whole)
 
+    def put_others(suffix: str) -> None:
+        for kind, (sentence, tree) in product(KINDS, RAW_OTHERS.items()):
+            *_, group, version, resource = ("", *kind.path.strip("/").split("/"))
+            served = BY_PATH["" if group == "api" else group, version, resource]
+            name = _slug(sentence) + suffix
+            metadata = {"name": name, "uid": f"{kind.name}-{name}", **tree.get("metadata", {})}
+            if kind.namespaced:
+                metadata["namespace"] = "default"
+            whole = {"apiVersion": served.api_version, "kind": kind.name, **tree, "metadata": metadata}
+            store.put(served.storage, (metadata.get("namespace", ""), name), whole)
+
+    put_others("")
     put_pods("")
     scheduler = start_scheduler(embedded.plane.kubeconfig)
     await scheduler.ready()
     put_pods("-later")  # the same by watch
+    put_others("-later")
     await embedded.create(make_pod(f"usual-{i}", cpu="500m") for i in range(10))
     assert await nodes_of(embedded, *(f"usual-{i}" for i in range(10))) == ["good"] * 10
 

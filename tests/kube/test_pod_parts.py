@@ -319,6 +319,17 @@ def test_what_a_node_has() -> None:
     assert got.features == ("A", "B")
 
 
+def test_an_image_that_many_nodes_have_is_kept_once() -> None:
+    converter = Converter()
+
+    def images(*sizes: int) -> tuple[Image, ...]:
+        status = {"images": [{"names": [f"image-{size}:1"], "sizeBytes": size} for size in sizes]}
+        body = msgspec.json.encode({"metadata": {"name": "n"}, "status": status})
+        return converter.node(wire.NODES.one(body)).images
+
+    assert images(1, 2)[1] is images(2, 3)[0]
+
+
 MANY = range(MAX_TERMS + 1)
 REFUSED: dict[str, tuple[JSON, str]] = {
     "a way to be spread that there is not": (
