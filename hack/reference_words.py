@@ -90,12 +90,13 @@ PLUGINS: Final = {
     "VolumeZone": "the node lies in the zone and region that the labels of the pod's volumes name",
     "PodTopologySpread": "pods are spread over zones, nodes or other domains: strictly, or as well as possible; those without "
     "constraints of their own among the pods of their Services and their owner",
+    "InterPodAffinity": "the pod runs near the pods, and far from the pods, that its terms ask for, and where no running pod's "
+    "anti-affinity keeps it away; preferred terms of either side add their weights",
     "NodeResourcesBalancedAllocation": "CPU and memory of the node are used evenly",
     "ImageLocality": "nodes that have the pod's images already: the larger, and the more widespread, the better",
     "NodeDeclaredFeatures": "the kubelet declares what the pod's spec cannot do without",
 }
 ABSENT: Final = {
-    "InterPodAffinity": "affinity and anti-affinity between pods",
     "DynamicResources": "resource claims (DRA)",
     "DefaultPreemption": "eviction of pods with less priority to make room",
 }

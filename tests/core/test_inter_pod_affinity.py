@@ -610,6 +610,17 @@ def test_a_state_goes_on_filtering_nothing_when_it_was_prepared_so() -> None:
     assert (state.filters, state.scores) == (False, True)
 
 
+def test_a_score_is_of_now_although_others_were_tried_on_nodes_in_between() -> None:
+    plugin, found = InterPodAffinity(), cluster(TWO_ZONES, run(shape("x", **likes(1, term(ANY))), "a1"))
+    state = plugin.prepare(run(shape("web")), found.snap)
+    assert not isinstance(state, Rejected)
+    tried, slot = run(shape("y", **likes(90, term(ANY)))), found.snap.slot_of[NodeName("b1")]
+    found.snap.charge(slot, tried, 1)
+    plugin.prepare(run(shape("web")), found.snap)
+    found.snap.charge(slot, tried, -1)
+    assert state.score(found.snap, np.array([slot], np.intp)).tolist() == [0]
+
+
 # -- hints ---------------------------------------------------------------------------------------------------------------
 
 BARE = make_node("n", labels={})

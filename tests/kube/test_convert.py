@@ -282,11 +282,8 @@ def test_an_unreadable_time_is_zero(text: str) -> None:
 
 
 REQUIRED = {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "kubernetes.io/hostname"}]}
-PREFERRED = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {}}]}
 BEYOND: dict[str, tuple[JSON, str]] = {
-    "required pod affinity": ({"affinity": {"podAffinity": REQUIRED}}, "podAffinity requires"),
-    "required pod anti-affinity": ({"affinity": {"podAntiAffinity": REQUIRED}}, "podAntiAffinity requires"),
-    "preferred ones only make the choice less good": ({"affinity": {"podAntiAffinity": PREFERRED}}, ""),
+    "affinity between pods": ({"affinity": {"podAffinity": REQUIRED, "podAntiAffinity": REQUIRED}}, ""),
     "a spread": ({"topologySpreadConstraints": [{"whenUnsatisfiable": "DoNotSchedule"}]}, ""),
     "a claim": ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, ""),
     "an ephemeral volume": ({"volumes": [{"name": "v", "ephemeral": {}}]}, ""),

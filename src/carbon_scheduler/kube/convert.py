@@ -72,8 +72,8 @@ class Converter:
         namespace = meta.namespace or "default"
         refusal = Refusal(found.problem)
         requests, charge = self._resources(spec, status, refusal)
-        if beyond := _beyond(spec):
-            refusal.say(beyond)
+        if spec.resource_claims:
+            refusal.say(_CLAIMS)
         if found.problem is not None and spec.node_name:
             charge = resources.everything()
         labels = self._labels(meta.labels, refusal)
@@ -231,24 +231,10 @@ class Converter:
         )
 
 
-_NOT_YET = (
-    "{}: this release does not schedule that yet, and binding the pod without it could break the pod; "
-    "give it schedulerName default-scheduler, or remove the constraint"
-)
-_NEVER = (
+_CLAIMS = (
     "spec.resourceClaims is not empty: dynamic resource allocation (DRA) is not supported yet, and the pod could not start "
     "without its devices; give it schedulerName default-scheduler"
 )
-
-
-def _beyond(spec: wire.PodSpec) -> str:
-    """A hard constraint that no plugin of ours knows, as the text of a condition; "" without one. Soft ones (preferred terms)
-    are not among them: leaving them out makes a choice less good, not wrong."""
-    affinity = spec.affinity or wire.Affinity()
-    for terms, name in ((affinity.pod_affinity, "podAffinity"), (affinity.pod_anti_affinity, "podAntiAffinity")):
-        if terms is not None and terms.required:
-            return _NOT_YET.format(f"spec.affinity.{name} requires terms")
-    return _NEVER if spec.resource_claims else ""
 
 
 def _host_ports(spec: wire.PodSpec, refusal: Refusal) -> tuple[model.HostPort, ...]:

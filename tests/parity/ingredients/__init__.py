@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parity.ingredients import affinity, features, images, ports, resources, spread, taints, volumes
+from parity.ingredients import affinity, features, images, peers, ports, resources, spread, taints, volumes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,4 +33,5 @@ INGREDIENTS = (
     Ingredient("VolumeBinding", 0.45, volumes.add),
     Ingredient("ImageLocality", 0.4, images.add),
     Ingredient("NodeDeclaredFeatures", 0.25, features.add),
+    Ingredient("InterPodAffinity", 0.5, peers.add),
 )

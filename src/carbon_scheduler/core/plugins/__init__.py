@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from carbon_scheduler.core.plugins.image_locality import ImageLocality
+from carbon_scheduler.core.plugins.inter_pod_affinity import InterPodAffinity
 from carbon_scheduler.core.plugins.node_affinity import NodeAffinity
 from carbon_scheduler.core.plugins.node_declared_features import NodeDeclaredFeatures
 from carbon_scheduler.core.plugins.node_name import NodeName
@@ -37,6 +38,10 @@ _MAKERS: Final[dict[str, Callable[[Profile, Enabled], Plugin]]] = {
     "VolumeBinding": lambda *_: VolumeBinding(),
     "VolumeZone": lambda *_: VolumeZone(),
     "PodTopologySpread": lambda p, _: PodTopologySpread(p.default_constraints),
+    "InterPodAffinity": lambda p, _: InterPodAffinity(
+        p.hard_pod_affinity_weight,
+        ignore_preferred_terms_of_existing_pods=p.ignore_preferred_terms_of_existing_pods,
+    ),
     "NodeResourcesBalancedAllocation": lambda p, _: NodeResourcesBalancedAllocation(p.balanced_resources),
     "ImageLocality": lambda *_: ImageLocality(),
     "NodeDeclaredFeatures": lambda *_: NodeDeclaredFeatures(),

@@ -165,6 +165,7 @@ class _Shape:
         self._far_terms: list[tuple[Wanted, str]] = []
         self._liked_terms: list[tuple[Wanted, str, int]] = []
         self._of_namespace: Mapping[str, str] | None = None
+        self._at = (-1, -1, -1)
         self._namespaces_at = self._terms_at = -1
         self._spoken: list[tuple[str, str, int, CarrierCount]] = []
         self._near: list[DomainSums] = []
@@ -181,6 +182,10 @@ class _Shape:
 
     def refresh(self, snap: Snapshot) -> None:
         """Takes in what happened. `filters` and `scores` tell whether upstream would skip either."""
+        now = (snap.load_log.position, snap.spec_log.position, snap.namespaces_version)
+        if now == self._at:
+            return
+        self._at = now
         peers = snap.peers
         anew = False
         if self._namespaces_at != snap.namespaces_version:
@@ -200,12 +205,14 @@ class _Shape:
         self.scores = self._may_score and any(sums.total for part in self._liked.values() for sums, _ in part)
 
     def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
+        self.refresh(snap)  # others may have been tried on nodes since the state was prepared, and taken off again
         self._is_first = bool(self._near) and self._matches_itself and not any(sums.total for sums in self._near)
         if not isinstance(rows, slice):
             return self._judge(snap, rows)
         return self._current(snap)[rows].copy()
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
+        self.refresh(snap)
         raw: NDArray[np.int64] = np.zeros(len(snap.alive[rows]), np.int64)
         for key, parts in self._liked.items():
             column = snap.label(key)
