@@ -140,7 +140,7 @@ def configuration() -> str:
 
 LABELS: Final = {
     "result": f"of attempts: {listed(observed.ATTEMPTS)}; of Bindings: {listed(observed.BIND_RESULTS)}",
-    "profile": "`scheduler_name` of the configuration",
+    "profile": "the pod's scheduler name: `scheduler_name` of the configuration, or a profile's",
     "queue": listed(observed.QUEUES),
     "attempts": "`1` to `15`, `16+`",
     "outcome": listed(sources.outcomes()),

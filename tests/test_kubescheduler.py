@@ -296,3 +296,15 @@ def test_conflicts(sentence: str, tmp_path: Path) -> None:
     ours = written(tmp_path, text.format(ks=file) if "{ks}" in text else text, "ours.yaml")
     with pytest.raises(ConfigError, match=re.escape(want)):
         load(ours, {}, {})
+
+
+def test_the_examples_of_the_how_to_are_what_it_says() -> None:
+    page = (Path(__file__).parents[1] / "docs/how-to/profiles.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    batch = read(yaml.safe_load(example), "profiles.yaml").profiles[1]
+    assert (batch.fit.strategy, batch.plugins["score"].enabled) == ("MostAllocated", (("NodeResourcesFit", 5),))
+    (refused,) = re.findall(r"```text\nError: (.*?)\n```", page, re.DOTALL)
+    text = "parallelism: 32\nprofiles: [{schedulerName: p, plugins: {score: {enabled: [{name: MyPlugin}]}}}]"
+    with pytest.raises(ConfigError) as error:
+        read(yaml.safe_load(HEAD + text), "profiles.yaml")
+    assert str(error.value) == refused
