@@ -27,7 +27,7 @@ from carbon_scheduler.core.model import (
 )
 from carbon_scheduler.core.objects import AnyObject, Service, Workload
 from carbon_scheduler.core.plugin import ALL, Change, Rejected, State
-from carbon_scheduler.core.plugins import pod_topology_spread
+from carbon_scheduler.core.plugins import default_profile, pod_topology_spread
 from carbon_scheduler.core.plugins.pod_topology_spread import HOSTNAME, PodTopologySpread
 from carbon_scheduler.core.snapshot import Snapshot
 
@@ -257,6 +257,17 @@ def test_by_host_the_pods_of_the_node_itself_count_even_if_it_is_not_to_be_count
     assert scores(cluster("a@z1:0 b@z1:2"), asked, "a b") == [100, 0]
 
 
+@pytest.mark.parametrize("asked", [pod(soft(zone())), pod(soft(zone()), soft(host(2))), pod(zone(), soft(host()))])
+def test_ranks_are_the_totals_less_what_all_nodes_have_alike(asked: Pod) -> None:
+    snap = cluster("a@z1:3 b@z1:0 x@z2:1 y@z2:0 w@-:0")
+    verdict = Framework(default_profile(), snap).judge(asked)
+    slots = np.flatnonzero(verdict.feasible)
+    ranked = verdict.ranked()
+    assert len(np.unique(verdict.totals(slots) - ranked[slots])) == 1
+    assert (ranked[~verdict.feasible] == -1).all()
+    assert len(np.unique(ranked[slots])) > 1
+
+
 SERVICE = Service("default", "s", (("foo", ""),))
 
 
@@ -356,20 +367,20 @@ def test_a_list_of_defaults_wants_all_keys_and_an_empty_one_says_nothing() -> No
 def test_what_did_not_change_is_not_worked_out_again() -> None:
     snap = cluster(FOUR.format(2, 1, 3, 0))
     plugin = PodTopologySpread()
-    asked = pod(zone(), host(5))
+    asked = pod(zone())
 
-    def codes() -> Any:
+    def fitting() -> Any:
         state = plugin.prepare(asked, snap)
         assert isinstance(state, State)
-        return state.reject(snap, ALL)
+        return state.fits(snap, ALL)
 
-    first = codes()
-    assert codes() is first
+    first = fitting()
+    assert fitting() is first
     snap.put_node(make_node("a", labels={ZONE: "z1", "other": "label"}), None)
     snap.charge(snap.slot_of[NodeName("b")], existing("b", "bar"), 1)
-    assert codes() is first  # neither the label nor the pod means anything here
+    assert fitting() is first  # neither the label nor the pod means anything here
     snap.charge(snap.slot_of[NodeName("x")], existing("x"), 1)  # 3/4: now z2 is refused
-    assert codes() is not first
+    assert fitting() is not first
 
 
 def test_what_is_kept_is_bounded() -> None:

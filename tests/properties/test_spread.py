@@ -195,8 +195,10 @@ class Story:
         if state.filters:
             codes = state.reject(snap, ALL).tolist()
             assert {node.name: CODES[codes[snap.slot_of[node.name]]] for node in nodes} == want
+            assert state.fits(snap, ALL).tolist() == [code == 0 for code in codes]
             some = np.array([snap.slot_of[node.name] for node in nodes[::2]], np.intp)
             assert state.reject(snap, some).tolist() == [codes[slot] for slot in some]
+            assert state.fits(snap, some).tolist() == [codes[slot] == 0 for slot in some]
         else:
             assert set(want.values()) <= {FITS}
         names = [node.name for node in nodes if feasible >> int(node.name[1:]) & 1]

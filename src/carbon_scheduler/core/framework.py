@@ -263,13 +263,17 @@ class Verdict:
     def ranked(self) -> NDArray[np.int64]:
         """int64 (capacity,): upstream's weighted score of the feasible nodes, less what all of them have alike; -1 elsewhere.
         Cost: none when nothing but plugins of the node and its load have to do with the pod."""
-        shape = self._shape
-        if shape.curved or any(part.state.scores and part.state.constant is None for part in self._once.values()):
+        shape, snap = self._shape, self._snap
+        if shape.curved:
             slots = np.flatnonzero(self.feasible)
-            ranked = np.full(self._snap.capacity, -1, np.int64)
+            ranked = np.full(snap.capacity, -1, np.int64)
             ranked[slots] = self.totals(slots)
             return ranked
-        return shape.ranked if self.feasible is shape.fits else np.where(self.feasible, shape.ranked, -1)
+        total = shape.ranked
+        for number, part in self._once.items():
+            if part.state.scores and part.state.constant is None:
+                total = total + self._plugins[number].weight * part.state.score_all(snap, self.feasible)
+        return total if total is shape.ranked and self.feasible is shape.fits else np.where(self.feasible, total, -1)
 
     def totals(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
         """Upstream's weighted sum for the feasible `slots` (all of them: scores are relative). int64 (slots,)."""

@@ -39,6 +39,9 @@ class _Part(State):
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         return self._whole.score(snap, rows)
 
+    def score_all(self, snap: Snapshot, feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return self._whole.score_all(snap, feasible)
+
 
 class _RelativePart(_Part):
     """Whose scores depend on which nodes are feasible: told by its having a `normalise` of its own."""
