@@ -24,7 +24,7 @@ import time
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 import numpy as np
@@ -33,7 +33,19 @@ from carbon_scheduler import __version__
 from carbon_scheduler.core.carbon import CarbonValue
 from carbon_scheduler.core.decision import Bind
 from carbon_scheduler.core.events import Bound, CarbonChanged, NodeChanged, PodChanged, Synced
-from carbon_scheduler.core.model import Node, NodeName, Pod, PodSpec, PodUid, Requests
+from carbon_scheduler.core.model import (
+    Node,
+    NodeName,
+    NodeSelectorTerm,
+    Pod,
+    PodSpec,
+    PodUid,
+    Requests,
+    Requirement,
+    SpreadConstraint,
+    Taint,
+    Toleration,
+)
 from carbon_scheduler.core.scheduler import Scheduler
 from carbon_scheduler.core.settings import Settings
 from carbon_scheduler.providers.tables import grid_zones
@@ -48,6 +60,10 @@ SLICE: Final = 16
 REPETITIONS: Final = 7
 WALL_S: Final = 1_767_225_600.0
 _GIB: Final = 2**30
+_ZONE: Final = "topology.kubernetes.io/zone"
+_TAINT: Final = Taint("dedicated", "batch", "NoSchedule")
+_TOLERATION: Final = Toleration("dedicated", "Equal", "batch", "NoSchedule")
+_NOT_POOL_0: Final = NodeSelectorTerm((Requirement("pool", "NotIn", ("pool-0",)),))
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,11 @@ class Scenario:
     pods: int
     shapes: int
     grid_zones: int
+    failure_domains: int = 0
+    """0: pods are not spread. Else each shape is one workload, spread over so many zones (topology.kubernetes.io/zone)."""
+    spread: Literal["DoNotSchedule", "ScheduleAnyway"] = "DoNotSchedule"
+    selective: bool = False
+    """A tenth of the nodes is tainted, which a third of the shapes tolerates; half of the shapes select four nodes of five."""
 
 
 @dataclass(frozen=True)
@@ -88,20 +109,12 @@ def cluster(scenario: Scenario) -> tuple[Scheduler, list[Pod]]:
     keys = sorted(zones)[: scenario.grid_zones]
     scheduler = Scheduler(Settings(), zones)
     for number in range(scenario.nodes):
-        node = Node(
-            name=NodeName(f"node-{number:05}"),
-            labels={"carbon-zone": keys[number % len(keys)], "kubernetes.io/hostname": f"node-{number:05}"},
-            allocatable={"cpu": 32_000, "memory": 128 * _GIB, "pods": 110},
-        )
-        scheduler.apply(NodeChanged(0.0, WALL_S, node))
+        scheduler.apply(NodeChanged(0.0, WALL_S, _node(number, scenario, keys[number % len(keys)])))
     for number, key in enumerate(keys):
         value = CarbonValue(key, 50.0 + 20.0 * number, "measured", "bench", WALL_S, WALL_S)
         scheduler.apply(CarbonChanged(0.0, WALL_S, key, value))
     scheduler.apply(Synced(0.0, WALL_S))
-    specs = [
-        PodSpec(requests=Requests(100 + number, _GIB, scoring_cpu_m=100 + number, scoring_memory_b=_GIB))
-        for number in range(scenario.shapes)
-    ]
+    specs = [_shape(number, scenario) for number in range(scenario.shapes)]
     pods = [
         Pod(
             uid=PodUid(f"uid-{number}"),
@@ -114,6 +127,37 @@ def cluster(scenario: Scenario) -> tuple[Scheduler, list[Pod]]:
     ]
     scheduler.decide(0.0, 1)  # what the nodes themselves have to say (zones in use) is not a decision's cost
     return scheduler, pods
+
+
+def _node(number: int, scenario: Scenario, grid_zone: str) -> Node:
+    name = f"node-{number:05}"
+    labels = {"carbon-zone": grid_zone, "kubernetes.io/hostname": name}
+    if scenario.failure_domains:
+        labels[_ZONE] = f"zone-{number // scenario.grid_zones % scenario.failure_domains}"
+    if scenario.selective:
+        labels["pool"] = f"pool-{number % 5}"
+    return Node(
+        name=NodeName(name),
+        labels=labels,
+        taints=(_TAINT,) if scenario.selective and number % 10 == 7 else (),
+        allocatable={"cpu": 32_000, "memory": 128 * _GIB, "pods": 110},
+    )
+
+
+def _shape(number: int, scenario: Scenario) -> PodSpec:
+    spread = SpreadConstraint(
+        _ZONE,
+        max_skew=1,
+        hard=scenario.spread == "DoNotSchedule",
+        selector=(Requirement("app", "In", (f"app-{number}",)),),
+    )
+    return PodSpec(
+        labels=(("app", f"app-{number}"),) if scenario.failure_domains else (),
+        requests=Requests(100 + number, _GIB, scoring_cpu_m=100 + number, scoring_memory_b=_GIB),
+        tolerations=(_TOLERATION,) if scenario.selective and number % 3 == 0 else (),
+        required_affinity=(_NOT_POOL_0,) if scenario.selective and number % 2 else None,
+        spread=(spread,) if scenario.failure_domains else (),
+    )
 
 
 def repetition(scenario: Scenario) -> Repetition:
