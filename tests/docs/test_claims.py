@@ -63,8 +63,10 @@ def test_flags_of_our_commands_exist() -> None:
     """Every `--flag` after one of our commands, wherever it stands in a bash block."""
     helps = {
         "carbon-intensity": run(str(BIN / "carbon-intensity"), "--help").stdout,
-        "run": run(str(BIN / "carbon-scheduler"), "run", "--help").stdout,
-        "demo": run(str(BIN / "carbon-scheduler"), "demo", "--help").stdout,
+        **{
+            command: run(str(BIN / "carbon-scheduler"), command, "--help").stdout
+            for command in ("run", "demo", "evaluate")
+        },
     }
     seen = 0
     for page, line in shell_lines():
