@@ -113,6 +113,14 @@ def make_value(zone: str, g_per_kwh: float, quality: str = "measured", **fields:
     )
 
 
+def unhelped(nodes: int, why: str = "Preemption is not helpful for scheduling") -> str:
+    """What follows the reasons in the message of a pod for which preemption could do nothing, on any of the nodes."""
+    return f" no new claims to deallocate, preemption: 0/{nodes} nodes are available: {nodes} {why}."
+
+
+NOBODY = "No preemption victims found for incoming pod"
+
+
 class Story:
     """A scheduler and a clock: each step moves time by `step_s`; `decide()` gives the effects as a list."""
 

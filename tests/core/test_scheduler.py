@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from builders import OURS, WALL, Story, make_node, make_pod, make_value
+from builders import NOBODY, OURS, WALL, Story, make_node, make_pod, make_value, unhelped
 from carbon_scheduler.core.decision import (
     Bind,
     PodDetected,
@@ -96,7 +96,7 @@ def test_a_pod_that_fits_nowhere_says_so_and_runs_within_the_same_second_as_room
     story.pods(*big)
     story.decide()
     (waiting,) = of(story, Unschedulable)
-    assert waiting.message == "0/2 nodes are available: 2 Insufficient cpu."
+    assert waiting.message == "0/2 nodes are available: 2 Insufficient cpu." + unhelped(2, NOBODY)
     assert (waiting.reason, waiting.patch, waiting.generation) == ("Unschedulable", True, 3)
     story.wait(60).apply(PodGone(*story.now, big[0].uid))
     story.decide()
@@ -120,14 +120,14 @@ def test_the_condition_is_patched_until_the_api_server_has_it_and_said_once() ->
     story.wait(400)
     story.decide()
     assert [(effect.patch, effect.news) for effect in of(story, Unschedulable)] == [(True, False)]
-    echo = "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu."
+    echo = "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu." + unhelped(2)
     story.pods(msgspec.structs.replace(big, scheduled_message=echo)).wait(400)
     story.decide()
     assert [(effect.patch, effect.news) for effect in of(story, Unschedulable)] == [(False, False)]
 
 
 def test_a_pod_whose_condition_already_says_so_is_not_patched_again_after_a_restart() -> None:
-    said = "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu."
+    said = "Unschedulable: 0/2 nodes are available: 2 Insufficient cpu." + unhelped(2)
     story = two_zones().pods(make_pod("big", cpu="64", scheduled_message=said))
     story.decide()
     assert [(effect.patch, effect.news) for effect in of(story, Unschedulable)] == [(False, True)]
@@ -675,41 +675,47 @@ def test_ties_spread_over_the_nodes() -> None:
     assert len(chosen) >= 7
 
 
-MESSAGES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
+NO_HELP = "Preemption is not helpful for scheduling"
+MESSAGES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str, str]] = {
     "one reason a node, sorted as strings": (
         [{"unschedulable": True}, {"cpu": "1"}, {"taints": (Taint("gpu", "", "NoSchedule"),)}],
         {"cpu": "2"},
         "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable.",
+        NO_HELP,
     ),
     "two reasons of one plugin": (
         [{"cpu": "1", "memory": "1Gi"}],
         {"cpu": "2", "memory": "2Gi"},
         "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient memory.",
+        NO_HELP,
     ),
-    "too many pods": ([{"pods": 0}], {}, "0/1 nodes are available: 1 Too many pods."),
+    "too many pods": ([{"pods": 0}], {}, "0/1 nodes are available: 1 Too many pods.", NOBODY),
     "10 sorts before 2": (
         [{"cpu": "1"}] * 10 + [{"unschedulable": True}] * 2,
         {"cpu": "2"},
         "0/12 nodes are available: 10 Insufficient cpu, 2 node(s) were unschedulable.",
+        NO_HELP,
     ),
     "an extended resource that no node has": (
         [{}],
         {"scalars": {"nvidia.com_gpu": 1}},
         "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+        NO_HELP,
     ),
     "a selector": (
         [{}],
         {"spec": {"node_selector": (("disk", "ssd"),)}},
         "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+        NO_HELP,
     ),
 }
 
 
-@pytest.mark.parametrize(("nodes", "pod", "want"), MESSAGES.values(), ids=MESSAGES)
-def test_the_message_is_upstreams(nodes: list[dict[str, Any]], pod: dict[str, Any], want: str) -> None:
+@pytest.mark.parametrize(("nodes", "pod", "want", "preemption"), MESSAGES.values(), ids=MESSAGES)
+def test_the_message_is_upstreams(nodes: list[dict[str, Any]], pod: dict[str, Any], want: str, preemption: str) -> None:
     story = Story().nodes(*(make_node(**fields) for fields in nodes)).pods(make_pod("web", **pod))
     story.decide()
-    assert [effect.message for effect in of(story, Unschedulable)] == [want]
+    assert [effect.message for effect in of(story, Unschedulable)] == [want + unhelped(len(nodes), preemption)]
 
 
 def test_sequence_numbers_grow_across_restarts() -> None:

@@ -1,4 +1,5 @@
-"""Whatever happens, in whatever order, lost or repeated: no Binding without room in the state known at that moment.
+"""Whatever happens, in whatever order, lost or repeated: no Binding without room in the state known at that moment, and nobody
+is evicted but by somebody of higher priority.
 
 The test keeps its own, naive book of what the core has been told, in plain sums over dicts, and checks every effect by it.
 """
@@ -13,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import OURS, WALL, make_node, make_pod, make_value
-from carbon_scheduler.core.decision import Bind, ReadPod
+from carbon_scheduler.core.decision import Bind, Evict, ReadPod
 from carbon_scheduler.core.events import (
     Bound,
     CarbonChanged,
     Event,
+    Evicted,
     NodeChanged,
     NodeGone,
+    NotEvicted,
     PodChanged,
     PodGone,
     PodRead,
@@ -144,6 +147,17 @@ class Book:
         assert not node.unschedulable
         assert not any(taint.effect != "PreferNoSchedule" for taint in node.taints)
 
+    def checks_eviction(self, effect: Evict) -> None:
+        """A victim is on the node, less important, and not going yet; its preemptor waits for room and may preempt."""
+        victim, preemptor = self.pods[effect.uid], self.pods[effect.preemptor_uid]
+        where = victim.node_name or self.asked[effect.uid].node
+        assert where == effect.node
+        assert victim.spec.priority < preemptor.spec.priority
+        assert not victim.terminating
+        assert preemptor.may_preempt
+        assert preemptor.uid not in self.asked
+        assert preemptor.node_name is None
+
 
 pods = st.builds(
     # Requests may change (a resize), host ports never do.
@@ -159,6 +173,9 @@ pods = st.builds(
     terminating=st.sampled_from([False] * 7 + [True]),
     finished=st.sampled_from([False] * 15 + [True]),
     priority=st.sampled_from([0, 0, 10]),
+    may_preempt=st.sampled_from([True, True, True, False]),
+    started_s=st.sampled_from([None, 5.0, 9.0]),
+    nominated_node_name=st.sampled_from([None] * 15 + NODES),
 )
 nodes = st.builds(
     make_node,
@@ -179,6 +196,7 @@ WHAT: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
         st.tuples(st.integers(0, 30), st.sampled_from(["as asked", "pending", "pending", "gone", "elsewhere"])),
     ),
     "node": (3, nodes),
+    "evicted": (3, st.tuples(st.integers(0, 30), st.sampled_from(["going", "gone", "unseen", "failed"]))),
     "again": (3, st.integers(0, 200)),
     "wait": (3, st.sampled_from([0.1, 1.0, 30.0, 400.0])),
     "carbon": (2, st.tuples(st.sampled_from(["FR", "PL", "DE"]), st.sampled_from([None, 50.0, 52.0, 700.0]))),
@@ -202,6 +220,7 @@ def play(story: list[tuple[str, Any]]) -> list[bytes]:
     told: list[Event] = []
     binds: list[Bind] = []
     reads: list[ReadPod] = []
+    evictions: list[Evict] = []
     trace: list[bytes] = []
 
     def tell(event: Event) -> None:
@@ -230,6 +249,9 @@ def play(story: list[tuple[str, Any]]) -> list[bytes]:
                 binds.append(effect)
             elif isinstance(effect, ReadPod):
                 reads.append(effect)
+            elif isinstance(effect, Evict):
+                book.checks_eviction(effect)
+                evictions.append(effect)
         scheduler.cluster.debug_check()
 
     for zone in ZONES[:2]:  # DE stays without an answer: a node there holds decisions for a while
@@ -272,6 +294,15 @@ def play(story: list[tuple[str, Any]]) -> list[bytes]:
                 else:
                     node = book.asked[read.uid].node if answer == "as asked" and read.uid in book.asked else NODES[0]
                     tell(PodRead(*now, read.uid, read.seq, msgspec.structs.replace(known, node_name=NodeName(node))))
+            case "evicted" if evictions:
+                which, answer = value
+                victim = book.pods.get(evictions[which % len(evictions)].uid)
+                if victim is not None and answer == "going":
+                    tell(PodChanged(*now, msgspec.structs.replace(victim, terminating=True, preempted=True)))
+                if victim is not None:
+                    tell(NotEvicted(*now, victim.uid, 403, "no") if answer == "failed" else Evicted(*now, victim.uid))
+                if victim is not None and answer == "gone":
+                    tell(PodGone(*now, victim.uid))
             case "again" if told:
                 tell(told[value % len(told)])
             case "wait":
@@ -280,18 +311,25 @@ def play(story: list[tuple[str, Any]]) -> list[bytes]:
             case "decide":
                 decide(value)
     for _ in range(2):  # a Binding given up only now is decided again after its backoff
+        for eviction in evictions:  # they are answered in the end
+            tell(NotEvicted(at, WALL + at, eviction.uid, 0, "no answer"))
         at += 11.0  # longer than any backoff and any wait for data, shorter than the flush of parked pods
-        decide(100)
+        for _ in range(40):  # one that looked for victims ends its turn early
+            decide(100)
     for uid, pod in book.pods.items():
         pending = pod.scheduler_name == OURS and not (pod.node_name or pod.gated or pod.terminating)
         if pending and uid not in book.asked:
             assert uid in scheduler._queue, "a pending pod was lost"
-            assert not any(book.would_take(node, pod) for node in book.nodes.values()), "a pod waits beside free room"
+            free = [node for node in book.nodes.values() if book.would_take(node, pod)]
+            kept = [
+                node for node in free if scheduler._nominations.beside(scheduler.cluster.snap.slot_of[node.name], pod)
+            ]
+            assert uid in scheduler._evictions or free == kept, "a pod waits beside free room"
     return trace
 
 
 def test_no_binding_without_room_and_no_pod_lost() -> None:
-    seen = {"Bind": 0, "ReadPod": 0, "Unschedulable": 0}
+    seen = {"Bind": 0, "ReadPod": 0, "Unschedulable": 0, "Evict": 0}
     count = 200
 
     @settings(max_examples=count, deadline=None)
@@ -306,6 +344,7 @@ def test_no_binding_without_room_and_no_pod_lost() -> None:
     assert seen["Bind"] > 2 * count
     assert seen["ReadPod"] > count / 10
     assert seen["Unschedulable"] > count
+    assert seen["Evict"] > count / 10
 
 
 @settings(max_examples=30, deadline=None)

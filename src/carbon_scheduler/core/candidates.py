@@ -85,6 +85,11 @@ class Found:
     def __len__(self) -> int:
         return len(self._of)
 
+    @property
+    def tried(self) -> bool:
+        """Whether any node was tried at all."""
+        return bool(self._parts)
+
     def add(self, part: Part) -> None:
         places = np.flatnonzero(part.ok)
         self._of = np.concatenate([self._of, np.full(len(places), len(self._parts))])

@@ -83,6 +83,33 @@ class Unschedulable(_Effect, frozen=True):
     generation: int = 0
     """`Pod.generation`, for the condition's observedGeneration; 0 leaves that out."""
     news: bool = True
+    nominate: NodeName | Literal[""] | None = None
+    """What to write into status.nominatedNodeName with the condition, "" to clear it; None leaves it as it is."""
+    victims: int | None = None
+    """How many pods preemption chose to evict for this one; None: it was not tried."""
+
+
+class Evict(_Effect, frozen=True):
+    """Tell a pod to go, because another of higher priority needs its room: the condition DisruptionTarget, then a DELETE with
+    the pod's own grace and its uid. Answered by `Evicted` or `NotEvicted`. `scheduler_name` is the preemptor's."""
+
+    uid: PodUid
+    namespace: str
+    name: str
+    node: NodeName
+    preemptor_uid: PodUid
+    preemptor_namespace: str
+    preemptor_name: str
+    scheduler_name: str = "carbon-aware-scheduler"
+    generation: int = 0
+
+
+class ClearNomination(_Effect, frozen=True):
+    """Write an empty status.nominatedNodeName: the room is needed for a pod of higher priority."""
+
+    uid: PodUid
+    namespace: str
+    name: str
 
 
 class PodWarning(_Effect, frozen=True):
@@ -111,4 +138,4 @@ class ZoneNotKnown(_Effect, frozen=True):
     nearest: tuple[str, ...]
 
 
-Effect = PodDetected | Bind | ReadPod | Unschedulable | PodWarning | ZonesInUse | ZoneNotKnown
+Effect = PodDetected | Bind | ReadPod | Unschedulable | Evict | ClearNomination | PodWarning | ZonesInUse | ZoneNotKnown

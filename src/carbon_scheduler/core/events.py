@@ -110,6 +110,20 @@ class PodRead(_Event, frozen=True):
     pod: Pod | None
 
 
+class Evicted(_Event, frozen=True):
+    """The API server took the deletion of a victim, or has no such pod any more."""
+
+    uid: PodUid
+
+
+class NotEvicted(_Event, frozen=True):
+    """A victim was not deleted, or nobody knows: `code` is the HTTP status, 0 without an answer."""
+
+    uid: PodUid
+    code: int
+    message: str
+
+
 Event = (
     NodeChanged
     | NodeGone
@@ -126,4 +140,6 @@ Event = (
     | Refused
     | Unknown
     | PodRead
+    | Evicted
+    | NotEvicted
 )

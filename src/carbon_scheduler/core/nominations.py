@@ -32,7 +32,7 @@ pods."""
 
 class Reserved:
     """What the nominated pods of at least some priority would take: `amounts` int64 (resources, n), `pods` int64 (n,) on
-    `slots` (n,). `awkward` slots: some of the pods there could keep others away by more than what they take."""
+    `slots` (n,)."""
 
     def __init__(self, snap: Snapshot, by_node: Mapping[int, list[Pod]]) -> None:
         self.slots = np.array(list(by_node), np.intp)
@@ -44,10 +44,6 @@ class Reserved:
                 for row, amount in snap.amounts(pod.spec.requests):
                     sums[row] += amount
             self.amounts[:, column] = [min(total, HUGE) for total in sums]
-        self.awkward = frozenset(
-            slot for slot, pods in by_node.items() if any(pod.spec.required_pod_anti_affinity for pod in pods)
-        )
-        self.column_of = {slot: column for column, slot in enumerate(by_node)}
 
 
 class Nominations:
@@ -134,22 +130,19 @@ class Nominations:
         if not len(slots):
             return
         trial = Trial(pod, verdict, self._snap)
-        view = self.view(reserved)
-        one_by_one = np.array([not trial.sums_only or slot in reserved.awkward for slot in slots.tolist()], np.bool_)
-        _, reasons = trial.at_sums(view, slots[~one_by_one])
-        alone = slots[one_by_one]
-        fits, roughly = trial.at_sums(view, alone)
+        fits, reasons = trial.at_sums(self.view(reserved), slots)
+        if trial.sums_only:
+            verdict.turn_away(reasons)
+            return
         # Where the pod fits without the others, and beside them as far as sums go, only a trial tells.
-        unsure = alone[fits & verdict.feasible[alone]].tolist()
-        tried = [(slot, found) for slot in unsure if (found := self.try_beside(slot, pod, trial))]
+        unsure = slots[fits & verdict.feasible[slots]].tolist()
+        reasons += grouped((slot, found) for slot in unsure if (found := self.try_beside(slot, pod, trial)))
         left = verdict.feasible.copy()
-        for _, out, _, _ in (*reasons, *roughly, *grouped(tried)):
+        for _, out, _, _ in reasons:
             left[out] = False
-        if (left.any() or len(alone) > MAX_TOLD) and not exactly:
-            verdict.turn_away([*reasons, *roughly, *grouped(tried)])
-        else:  # the reasons will be told, and a plugin that `roughly` left out may be the first
-            exactly = [(slot, found) for slot in alone.tolist() if (found := self.try_beside(slot, pod, trial))]
-            verdict.turn_away([*reasons, *grouped(exactly)])
+        if exactly or not (left.any() or len(slots) > MAX_TOLD):
+            reasons = grouped((slot, found) for slot in slots.tolist() if (found := self.try_beside(slot, pod, trial)))
+        verdict.turn_away(reasons)
 
     def try_beside(self, slot: int, pod: Pod, trial: Trial) -> Refusal | None:
         """What keeps the pod from a node on which the nominated ones run. The snapshot is as before afterwards."""

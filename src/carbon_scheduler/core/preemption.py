@@ -61,12 +61,13 @@ CHUNK: Final = 256
 
 class Outcome(Struct, frozen=True):
     """What came of an attempt. `node` None: nothing; `sentence` then says why, and `helpless` that no node can be made to fit,
-    so that a nomination that the pod may have is of no use any more."""
+    so that a nomination that the pod may have is of no use any more. `tried`: nodes were looked through, which takes time."""
 
     node: NodeName | None = None
     victims: tuple[Pod, ...] = ()
     sentence: str = ""
     helpless: bool = False
+    tried: bool = False
 
 
 class Enough(NamedTuple):
@@ -111,9 +112,9 @@ class Preemption:
             return Outcome(sentence=why)
         found = self.scan(pod, verdict, enough.of(int(np.count_nonzero(_fixable(verdict)))))
         if not len(found):
-            return Outcome(sentence=found.message(len(self._snap)), helpless=True)
+            return Outcome(sentence=found.message(len(self._snap)), helpless=True, tried=found.tried)
         best = found.candidate(found.choose(costs_g))
-        return Outcome(best.node, best.victims)
+        return Outcome(best.node, best.victims, tried=True)
 
     def _not_eligible(self, pod: Pod, verdict: Verdict, leaving: Callable[[Pod], bool]) -> str:
         if not pod.may_preempt:

@@ -182,6 +182,13 @@ class Queue:
         entry.place = "unschedulable"
         self._park(entry, uid if alike is None else alike)
 
+    def put_back(self, uid: PodUid) -> None:
+        """It cannot be tried yet: parked as it was, as if it had not been taken."""
+        entry = self._entries[uid]
+        entry.attempts -= 1
+        entry.place = "unschedulable"
+        self._park(entry, uid)
+
     def retry(self, uid: PodUid, at: float) -> None:
         """The attempt ended in an error: again after a backoff that grows with consecutive errors."""
         entry = self._entries[uid]

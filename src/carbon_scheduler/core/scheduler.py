@@ -26,7 +26,9 @@ from carbon_scheduler.core.bindings import Bindings
 from carbon_scheduler.core.cluster import Cluster
 from carbon_scheduler.core.decision import (
     Bind,
+    ClearNomination,
     Effect,
+    Evict,
     PodDetected,
     PodWarning,
     ReadPod,
@@ -39,10 +41,12 @@ from carbon_scheduler.core.events import (
     Bound,
     CarbonChanged,
     Event,
+    Evicted,
     NamespaceChanged,
     NamespaceGone,
     NodeChanged,
     NodeGone,
+    NotEvicted,
     ObjectChanged,
     ObjectGone,
     PodChanged,
@@ -53,19 +57,28 @@ from carbon_scheduler.core.events import (
     Tick,
     Unknown,
 )
+from carbon_scheduler.core.evictions import Evictions
 from carbon_scheduler.core.framework import Framework
 from carbon_scheduler.core.grid_use import GridUse
+from carbon_scheduler.core.nominations import Nominations
 from carbon_scheduler.core.placement import Placer
 from carbon_scheduler.core.plugin import Change
 from carbon_scheduler.core.plugins import make_profile
+from carbon_scheduler.core.plugins.profiles import enabled
 from carbon_scheduler.core.plugins.volume_binding import plan
+from carbon_scheduler.core.preemption import NO_CLAIMS, Enough, Preemption, leaving
 from carbon_scheduler.core.queue import Queue
 from carbon_scheduler.units import LABEL_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
+    from typing import Literal
+
+    from numpy.typing import NDArray
 
     from carbon_scheduler.core.bindings import Binding
+    from carbon_scheduler.core.evictions import Freed
+    from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, Node, NodeName, Pod, PodUid
     from carbon_scheduler.core.settings import Policy, Settings
@@ -88,6 +101,15 @@ class Scheduler:
         self._frameworks = {p.scheduler_name: Framework(make_profile(p), self.cluster.snap) for p in settings.profiles}
         self._policies = {p.scheduler_name: p.policy or settings.placement.policy for p in settings.profiles}
         self._placer = Placer(settings.placement, self.cluster, self.carbon)
+        self._nominations = Nominations(self.cluster.snap, self.cluster.pods)
+        self._preemption = Preemption(self.cluster, self._nominations)
+        self._enough = {
+            p.scheduler_name: Enough(p.min_candidate_nodes_percentage, p.min_candidate_nodes_absolute)
+            for p in settings.profiles
+            if settings.preemption and enabled(p).preempts
+        }
+        """Of those whose pods may preempt."""
+        self._evictions = Evictions()
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
         self._bindings = Bindings(settings.initial_backoff_s, settings.max_backoff_s)
         self._gated: dict[PodUid, float] = {}
@@ -117,6 +139,10 @@ class Scheduler:
                 self._lost(uid, seq, why)
             case PodRead(uid=uid, seq=seq, pod=answer):
                 self._pod_read(uid, seq, answer)
+            case Evicted(uid=uid):
+                self._free(self._evictions.accept(uid))
+            case NotEvicted(uid=uid):
+                self._free(self._evictions.fail(uid))
             case NodeChanged(node=node):
                 self._node(node)
             case NodeGone(name=name):
@@ -149,6 +175,8 @@ class Scheduler:
             self._left(pod.uid, before)
             return
         uid, gated_since = after.uid, None
+        if after.terminating:
+            self._free(self._evictions.going(uid))
         if after.gated and not after.node_name and after.scheduler_name in self._frameworks:
             self._gated.setdefault(uid, self._at)
         else:
@@ -165,6 +193,7 @@ class Scheduler:
             self._wake(Change("pod-shrunk", pod_before=before, pod=after))
         if after.node_name or uid in self._bindings:
             return
+        self._nominated_by_status(before, after)
         if before is not None and before.nominated_node_name != after.nominated_node_name:
             self._no_longer_nominated(before)
         if not self._ours(after):
@@ -180,6 +209,14 @@ class Scheduler:
                 self._queue.touch(uid, self._at, _alike(after), lambda by: self._helped_itself(change, by))
             if self._synced and before.annotations != after.annotations:
                 self._check_annotations(after)
+
+    def _nominated_by_status(self, before: Pod | None, after: Pod) -> None:
+        """A pod that waits is nominated to where its status says. What we decided since then holds until the status changes: an
+        echo of something else comes first."""
+        if after.gated or after.scheduler_name not in self._frameworks:
+            self._nominations.put(after.uid, None)
+        elif before is None or before.gated or before.nominated_node_name != after.nominated_node_name:
+            self._nominations.put(after.uid, after.nominated_node_name)
 
     def _begin(self) -> None:
         """From now on decisions are made: at the start, and on taking over. What is pending by then is detected now."""
@@ -212,6 +249,7 @@ class Scheduler:
     def _left(self, uid: PodUid, before: Pod | None) -> None:
         """A pod finished or was deleted: whatever it took is free."""
         was_assumed = uid in self._bindings
+        self._free(self._evictions.going(uid))
         self._settled(uid)
         if before is not None and (before.node_name or was_assumed):
             self._wake(Change("pod-gone", pod=before))
@@ -227,6 +265,8 @@ class Scheduler:
         self._bindings.end(uid)
         self._gated.pop(uid, None)
         self._queue.drop(uid)
+        self._nominations.put(uid, None)
+        self._evictions.drop(uid)
 
     def _node(self, node: Node) -> None:
         old_zone = self.cluster.zones.get(node.name)
@@ -318,7 +358,7 @@ class Scheduler:
         pod = self.cluster.pods[uid]
         if self._ours(pod):
             self._queue.retry(uid, self._at)
-            self._say(pod, "SchedulerError", f"binding rejected: {why}")
+            self._say(pod, "SchedulerError", f"binding rejected: {why}", nominate="")
         else:
             self._queue.drop(uid)
         self._wake(Change("pod-gone", pod=pod))
@@ -334,9 +374,8 @@ class Scheduler:
         if self._ready():
             for _ in range(limit):
                 uid = self._queue.pop(self._at)
-                if uid is None:
+                if uid is None or self._attempt(self.cluster.pods[uid]):
                     break
-                self._attempt(self.cluster.pods[uid])
         effects, self._outbox = self._outbox, []
         return effects
 
@@ -367,29 +406,34 @@ class Scheduler:
         """Whether decisions may be made: lists complete, and no zone's first answer still awaited."""
         return self._synced and self._grid_use.waits_until(self._at) is None
 
-    def _attempt(self, pod: Pod) -> None:
+    def _attempt(self, pod: Pod) -> bool:
+        """One pod's turn. True: it took so long (it looked for victims) that the shell should get its own."""
         uid = pod.uid
+        if uid in self._evictions:  # as long as evictions are under way it would only look for further victims
+            self._queue.put_back(uid)
+            return False
         if pod.refusal:
             self._queue.park(uid, self._at, (), _alike(pod))
             self._say(pod, "SchedulerError", pod.refusal)
-            return
+            return False
         verdict = self._frameworks[pod.scheduler_name].judge(pod)
-        feasible = int(np.count_nonzero(verdict.feasible))
-        if failed := verdict.error or (verdict.failed if feasible > 1 else ""):
+        self._nominations.heed(pod, verdict)
+        nominated = self._slot_kept_for(pod, verdict)
+        feasible = int(np.count_nonzero(verdict.feasible)) if nominated is None else 1
+        if nominated is None and (failed := verdict.error or (verdict.failed if feasible > 1 else "")):
             self._queue.retry(uid, self._at)
-            self._say(pod, "SchedulerError", failed)
-            return
+            self._say(pod, "SchedulerError", failed, nominate="")
+            return False
         if not feasible:
-            rejecting = verdict.rejecting if len(self.cluster.snap) else ()
-            self._queue.park(uid, self._at, rejecting, _alike(pod))
-            self._say(pod, "Unschedulable", verdict.message())
-            return
-        decision = self._placer.place(pod, self._policy(pod), verdict.ranked(), feasible, self._wall)
+            return self._no_node(pod, verdict)
+        ranked = verdict.ranked() if nominated is None else _only(nominated, len(verdict.feasible))
+        decision = self._placer.place(pod, self._policy(pod), ranked, feasible, self._wall)
         if pod.spec.volumes and not self._volumes_ready(pod, decision.node):
             self._queue.park(uid, self._at, ("VolumeBinding",), _alike(pod))
             self._say(pod, "SchedulerError", _UNBOUND)
-            return
+            return False
         self.cluster.assume(uid, decision.node)
+        self._nominations.put(uid, None)
         effect = Bind(
             uid,
             pod.namespace,
@@ -403,6 +447,80 @@ class Scheduler:
         )
         self._bindings.ask(effect)
         self._outbox.append(effect)
+        return False
+
+    def _slot_kept_for(self, pod: Pod, verdict: Verdict) -> int | None:
+        """The node that a pod is nominated to, if it fits there: then no other is looked at, nor scored."""
+        node = self._nominations.node_of(pod.uid)
+        slot = None if node is None else self.cluster.snap.slot_of.get(node)
+        return slot if slot is not None and verdict.feasible[slot] else None
+
+    # -- making room -------------------------------------------------------------------------------------------------
+
+    def _no_node(self, pod: Pod, verdict: Verdict) -> bool:
+        """Nothing is feasible: preemption may help. The pod waits for a change in any case. Whether it took long."""
+        uid, message = pod.uid, verdict.message()
+        nominate: NodeName | Literal[""] | None = None
+        victims: int | None = None
+        tried = False
+        if not len(self.cluster.snap):
+            self._queue.park(uid, self._at, (), _alike(pod))
+            self._say(pod, "Unschedulable", message, nominate="")
+            return False
+        enough = self._enough.get(pod.scheduler_name)
+        if verdict.rejected is not None:  # preemption helps no pod that is rejected as a whole
+            enough = None
+        elif enough is None:
+            message = f"{message} {NO_CLAIMS}"
+        rejecting = verdict.rejecting
+        if enough is not None:
+            outcome = self._preemption.attempt(pod, verdict, enough, self._costs_g(pod), self._is_leaving)
+            victims, tried = len(outcome.victims), outcome.tried
+            if outcome.node is not None:
+                nominate = outcome.node
+                self._make_room(pod, outcome.node, outcome.victims)
+            else:
+                nominate = "" if outcome.helpless else None
+                message = f"{message} {NO_CLAIMS}, preemption: {outcome.sentence}"
+        self._queue.park(uid, self._at, rejecting, None if uid in self._evictions else _alike(pod))
+        self._say(pod, "Unschedulable", message, nominate=nominate, victims=victims)
+        return tried
+
+    def _make_room(self, pod: Pod, node: NodeName, victims: Iterable[Pod]) -> None:
+        """Has the victims evicted, if they are not on their way already, and the room kept for the pod."""
+        asked = self._evictions.ask(pod.uid, victims)
+        for victim in asked:
+            self._outbox.append(
+                Evict(
+                    victim.uid,
+                    victim.namespace,
+                    victim.name,
+                    node,
+                    pod.uid,
+                    pod.namespace,
+                    pod.name,
+                    scheduler_name=pod.scheduler_name,
+                    generation=victim.generation,
+                )
+            )
+        if pod.uid in self._evictions:
+            # Those that wait there for less important reasons look for another node now, not when the victims are gone.
+            for other in self._nominations.below(node, pod.spec.priority):
+                self._nominations.put(other.uid, None)
+                if other.nominated_node_name:
+                    self._outbox.append(ClearNomination(other.uid, other.namespace, other.name))
+
+    def _is_leaving(self, pod: Pod) -> bool:
+        return leaving(pod) or self._evictions.accepted(pod.uid)
+
+    def _costs_g(self, pod: Pod) -> NDArray[np.float64] | None:
+        return None if self._policy(pod) == "off" else self.carbon.costs.cost_g
+
+    def _free(self, freed: Iterable[Freed]) -> None:
+        """Pods whose evictions are all answered wait for their victims' end like others, or are tried again."""
+        for one in freed:
+            if one.uid in self._queue:
+                self._queue.touch(one.uid, self._at, _alike(self.cluster.pods[one.uid]), one.woken)
 
     def _volumes_ready(self, pod: Pod, node: NodeName) -> bool:
         """Whether every claim of a pod has its volume already, so that it can be bound as it is."""
@@ -437,7 +555,11 @@ class Scheduler:
             pod = self.cluster.pods[uid]
             if pod.refusal or (at_most is not None and pod.spec.priority > at_most):
                 return False
-            return not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
+            woken = not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
+            if woken and uid in self._evictions:
+                self._evictions.disturb(uid)
+                return False
+            return woken
 
         self._queue.wake(self._at, woken_by, heard_by)
 
@@ -456,21 +578,41 @@ class Scheduler:
         assert pod is not None
         return not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
 
-    def _say(self, pod: Pod, reason: str, message: str) -> None:
+    def _say(
+        self,
+        pod: Pod,
+        reason: Literal["Unschedulable", "SchedulerError"],
+        message: str,
+        *,
+        nominate: NodeName | Literal[""] | None = None,
+        victims: int | None = None,
+    ) -> None:
+        """Tells why a pod was not scheduled, and in the same write where room is kept for it ("": nowhere, None: as before)."""
         said = f"{reason}: {message}"
+        if nominate is not None:
+            self._nominations.put(pod.uid, nominate or None)
         self._outbox.append(
             Unschedulable(
                 pod.uid,
                 pod.namespace,
                 pod.name,
-                "Unschedulable" if reason == "Unschedulable" else "SchedulerError",
+                reason,
                 message,
-                patch=pod.scheduled_message != said,
+                patch=pod.scheduled_message != said or nominate not in (None, pod.nominated_node_name or ""),
                 news=self._queue.says(pod.uid, said),
                 scheduler_name=pod.scheduler_name,
                 generation=pod.generation,
+                nominate=nominate,
+                victims=victims,
             )
         )
+
+
+def _only(slot: int, capacity: int) -> NDArray[np.int64]:
+    """A ranking of one node."""
+    ranked = np.full(capacity, -1, np.int64)
+    ranked[slot] = 0
+    return ranked
 
 
 def _alike(pod: Pod) -> Hashable:

@@ -91,5 +91,7 @@ class Settings(Struct, frozen=True):
     """podInitialBackoffSeconds and podMaxBackoffSeconds of kube-scheduler."""
     flush_unschedulable_s: float = 300.0
     """--pod-max-in-unschedulable-pods-duration of kube-scheduler: tried again after this even when nothing happened."""
+    preemption: bool = True
+    """Whether pods of higher priority may evict others. A profile may switch it off for its own pods."""
     first_data_wait_s: float = 5.0
     """How long decisions wait for the first answer of a grid zone's source (design 3.6)."""

@@ -47,7 +47,9 @@ class Trial:
         whole judgement for each that reads the cluster."""
         rows = np.array([slot], np.intp)
         for plugin, state in self._parts:
-            if not state.filters:  # upstream's Skip: a plugin that had nothing to say is not asked about other pods either
+            if (
+                not state.filters
+            ):  # upstream's Skip: a plugin that had nothing to say is not asked about other pods either
                 continue
             if plugin.reads == "cluster":
                 found = self._of_cluster(plugin, slot)
@@ -80,7 +82,7 @@ class Trial:
         fits = np.ones(len(slots), np.bool_)
         for plugin, state in self._parts:
             if plugin.sums and state.filters:
-                fits &= state.reject(view, slots) == 0
+                fits &= state.fits(view, slots)
         return fits
 
     def _codes(self, plugin: Plugin, state: State) -> NDArray[np.uint64]:
