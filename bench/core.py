@@ -39,6 +39,7 @@ from carbon_scheduler.core.model import (
     NodeSelectorTerm,
     Pod,
     PodSpec,
+    PodTerm,
     PodUid,
     Requests,
     Requirement,
@@ -61,6 +62,7 @@ REPETITIONS: Final = 7
 WALL_S: Final = 1_767_225_600.0
 _GIB: Final = 2**30
 _ZONE: Final = "topology.kubernetes.io/zone"
+_HOST: Final = "kubernetes.io/hostname"
 _TAINT: Final = Taint("dedicated", "batch", "NoSchedule")
 _TOLERATION: Final = Toleration("dedicated", "Equal", "batch", "NoSchedule")
 _NOT_POOL_0: Final = NodeSelectorTerm((Requirement("pool", "NotIn", ("pool-0",)),))
@@ -74,8 +76,13 @@ class Scenario:
     shapes: int
     grid_zones: int
     failure_domains: int = 0
-    """0: pods are not spread. Else each shape is one workload, spread over so many zones (topology.kubernetes.io/zone)."""
-    spread: Literal["DoNotSchedule", "ScheduleAnyway"] = "DoNotSchedule"
+    """How many zones there are (topology.kubernetes.io/zone). Unless 0, each shape is one workload with a label of its own."""
+    spread: Literal["DoNotSchedule", "ScheduleAnyway", "no"] = "DoNotSchedule"
+    """Over the zones."""
+    affinity: tuple[Literal["near", "apart"], ...] = ()
+    """Required between the pods of a workload: in zones that have one already ("near"), on nodes that have none ("apart")."""
+    running: int = 0
+    """Pods of the same shapes that are on nodes already, one a node."""
     selective: bool = False
     """A tenth of the nodes is tainted, which a third of the shapes tolerates; half of the shapes select four nodes of five."""
 
@@ -100,7 +107,8 @@ class Result:
 
 def scenarios(file: Path = SCENARIOS) -> list[Scenario]:
     with file.open("rb") as stream:
-        return [Scenario(name, **sizes) for name, sizes in tomllib.load(stream).items()]
+        found = tomllib.load(stream)
+    return [Scenario(name, **{**sizes, "affinity": tuple(sizes.get("affinity", ()))}) for name, sizes in found.items()]
 
 
 def cluster(scenario: Scenario) -> tuple[Scheduler, list[Pod]]:
@@ -115,23 +123,22 @@ def cluster(scenario: Scenario) -> tuple[Scheduler, list[Pod]]:
         scheduler.apply(CarbonChanged(0.0, WALL_S, key, value))
     scheduler.apply(Synced(0.0, WALL_S))
     specs = [_shape(number, scenario) for number in range(scenario.shapes)]
-    pods = [
-        Pod(
-            uid=PodUid(f"uid-{number}"),
-            namespace="default",
-            name=f"pod-{number}",
-            spec=specs[number % len(specs)],
-            scheduler_name="carbon-aware-scheduler",
-        )
-        for number in range(scenario.pods)
-    ]
+    pods = [_pod(f"pod-{number}", specs[number % len(specs)]) for number in range(scenario.pods)]
+    for number in range(scenario.running):
+        there = NodeName(f"node-{number * 7 % scenario.nodes:05}")
+        pod = msgspec.structs.replace(_pod(f"running-{number}", specs[number % len(specs)]), node_name=there)
+        scheduler.apply(PodChanged(0.0, WALL_S, pod))
     scheduler.decide(0.0, 1)  # what the nodes themselves have to say (zones in use) is not a decision's cost
     return scheduler, pods
 
 
+def _pod(name: str, spec: PodSpec) -> Pod:
+    return Pod(PodUid(f"uid-{name}"), "default", name, spec, scheduler_name="carbon-aware-scheduler")
+
+
 def _node(number: int, scenario: Scenario, grid_zone: str) -> Node:
     name = f"node-{number:05}"
-    labels = {"carbon-zone": grid_zone, "kubernetes.io/hostname": name}
+    labels = {"carbon-zone": grid_zone, _HOST: name}
     if scenario.failure_domains:
         labels[_ZONE] = f"zone-{number // scenario.grid_zones % scenario.failure_domains}"
     if scenario.selective:
@@ -145,18 +152,16 @@ def _node(number: int, scenario: Scenario, grid_zone: str) -> Node:
 
 
 def _shape(number: int, scenario: Scenario) -> PodSpec:
-    spread = SpreadConstraint(
-        _ZONE,
-        max_skew=1,
-        hard=scenario.spread == "DoNotSchedule",
-        selector=(Requirement("app", "In", (f"app-{number}",)),),
-    )
+    own = (Requirement("app", "In", (f"app-{number}",)),)
+    spread = SpreadConstraint(_ZONE, max_skew=1, hard=scenario.spread == "DoNotSchedule", selector=own)
     return PodSpec(
         labels=(("app", f"app-{number}"),) if scenario.failure_domains else (),
         requests=Requests(100 + number, _GIB, scoring_cpu_m=100 + number, scoring_memory_b=_GIB),
         tolerations=(_TOLERATION,) if scenario.selective and number % 3 == 0 else (),
         required_affinity=(_NOT_POOL_0,) if scenario.selective and number % 2 else None,
-        spread=(spread,) if scenario.failure_domains else (),
+        spread=(spread,) if scenario.failure_domains and scenario.spread != "no" else (),
+        required_pod_affinity=(PodTerm(_ZONE, own, ("default",)),) if "near" in scenario.affinity else (),
+        required_pod_anti_affinity=(PodTerm(_HOST, own, ("default",)),) if "apart" in scenario.affinity else (),
     )
 
 
