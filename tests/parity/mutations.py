@@ -30,14 +30,14 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "weights of preferred terms are 1": (_PLUGINS + "node_affinity", "total += preferred.weight * term_mask", "total += 1 * term_mask"),
     "a pinned pod sees all nodes": (_PLUGINS + "node_affinity", "return frozenset(names) if terms else None", "return None"),
     "0.0.0.0 clashes with itself alone": (_PLUGINS + "node_ports", "wanted in (ip, ANY_IP) or ip == ANY_IP", "wanted == ip"),
-    "a place more than there is": (_PLUGINS + "resources", "snap.pod_count[rows] + 1 >", "snap.pod_count[rows] >"),
+    "a place more than there is": (_PLUGINS + "resources", "requests.memory_b or _NOTHING, 1)", "requests.memory_b or _NOTHING, 0)"),
     "the last byte is not given away": (_PLUGINS + "resources", "short = amount > allocatable", "short = amount >= allocatable"),
     "never hopeless": (_PLUGINS + "resources", "codes[short & (amount > allocatable)]", "codes[short & False]"),
-    "free shares are rounded up": (_PLUGINS + "resources", "share = np.maximum(free, 0) * MAX_SCORE // np.where(there, allocatable, 1)", "share = -(-np.maximum(free, 0) * MAX_SCORE // np.where(there, allocatable, 1))"),
-    "a node without cpu counts as one with": (_PLUGINS + "resources", "weights = weights + there", "weights = weights + 1"),
-    "the balance of before is left out": (_PLUGINS + "resources", "50 + (50 + gain) // 2", "50 + (51 + gain) // 2"),
-    "shares above one": (_PLUGINS + "resources", "np.minimum(requested / allocatable, 1.0)", "requested / allocatable"),
-    "the score takes the real requests": (_PLUGINS + "resources", "snap.scoring_requested[row, rows]", "snap.requested[row, rows]"),
+    "free shares are rounded up": (_PLUGINS + "resources", "free //= basics.offered", "free = -(-free // basics.offered)"),
+    "a node without cpu counts as one with": (_PLUGINS + "resources", "total >>= basics.both", "total >>= 1"),
+    "the balance of before is left out": (_PLUGINS + "resources", "evenness += 150", "evenness += 151"),
+    "shares above one": (_PLUGINS + "resources", "np.minimum(shares, 1.0, out=shares)", "pass"),
+    "the score takes the real requests": (_CORE + "snapshot", "cpu - min(load.scoring_cpu_m, MAX_QUANTITY)", "cpu - used_cpu"),
     "a spread counts terminating pods": (_PLUGINS + "spread_rules", "terminating=False", "terminating=True"),
     "a spread does not count the pod itself": (_PLUGINS + "pod_topology_spread", "int(not problem and matches(selector, labels))", "0"),
     "an empty selector counts all pods": (_PLUGINS + "spread_rules", "if self.selector else None", "if self.selector is not None else None"),
@@ -49,6 +49,30 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "nodes without a key are scored": (_PLUGINS + "spread_rules", "found[NOWHERE] = 0  # own", "found[NOWHERE] = 100  # own"),
     "a StatefulSet is no owner": (_PLUGINS + "spread_defaults", '("apps/v1", "StatefulSet"): "StatefulSet"', '("apps/v1", "StatefulSets"): "StatefulSet"'),
     "Services of all namespaces select": (_PLUGINS + "spread_defaults", "self._services.get(namespace, [])", "[s for found in self._services.values() for s in found]"),
+    "read-only EBS volumes are shared": (_CORE + "volume_use", 'exclusive = volume.kind == "awsElasticBlockStore" or not', "exclusive = not"),
+    "an rbd image is one whatever its monitors": (_CORE + "volume_use", 'yield "rbd", monitor, pool', 'yield "rbd", "", pool'),
+    "a claim for one pod serves several": (_PLUGINS + "volume_restrictions", 'if "ReadWriteOncePod" in claim.access_modes and', "if False and"),
+    "volumes that are there count as new": (_PLUGINS + "node_volume_limits", "new[use.slots_with(volume)] -= 1", "pass"),
+    "VolumeAttachments do not count": (_CORE + "volume_use", "driver for volume, driver in attached.items() if volume not in found.volumes", "()"),
+    "no driver stands for disks in a pod's spec": (_CORE + "volume_use", "in_tree = migrated(volume.kind) if migrating else None", "in_tree = None"),
+    "what is attached stays when a claim changes": (_CORE + "volume_use", "self._stale_users(found.key)", "pass"),
+    "the largest volume is taken first": (_PLUGINS + "volume_search", "self._volumes[number].capacity_b)", "-self._volumes[number].capacity_b)"),
+    "one volume serves two claims": (_PLUGINS + "volume_search", "slots = slots[other[slots] != number]", "pass"),
+    "beside a reserved volume others do": (_PLUGINS + "volume_search", "open_here &= ~here", "open_here &= ~(here & fits)"),
+    "room is that of all volumes together": (_PLUGINS + "volume_search", "capacity.capacity_b if capacity.maximum_volume_b is None else capacity.maximum_volume_b", "capacity.capacity_b"),
+    "a claim's chosen node does not bind": (_PLUGINS + "volume_search", "self.codes[others] |= _NO_VOLUME", "others[:] = False"),
+    "a volume that a driver took over keeps its labels": (_PLUGINS + "volume_search", "fits = np.where(there, self._mask(translated), fits)", "pass"),
+    "a zone's label is not met by its later name": (_PLUGINS + "volume_zone", "if key in _GENERAL:", "if False:"),
+    "a node without zones is in no zone": (_PLUGINS + "volume_zone", "np.where(fits | ~labelled", "np.where(fits"),
+    "of several zones the first counts": (_PLUGINS + "volume_zone", "for value in text.split(SEVERAL))", "for value in text.split(SEVERAL)[:1])"),
+    "the first of a group waits for the second": (_PLUGINS + "inter_pod_affinity", "self._is_first = bool(self._near) and", "self._is_first = False and"),
+    "affinity looks at each term by itself": (_PLUGINS + "inter_pod_affinity", "together = common(near)", "together = near[0] if near else common(near)"),
+    "the anti-affinity of others is not heeded": (_PLUGINS + "inter_pod_affinity", "codes[sums.of(rows) > 0] = _THEIRS", "pass"),
+    "a selector of namespaces never means all by accident": (_PLUGINS + "pod_terms", "if matches(selector, NO_LABELS):", "if selector == ():"),
+    "the required affinity of others counts double": (_PLUGINS + "inter_pod_affinity", '"liked", key, self._hard, count', '"liked", key, 2 * self._hard, count'),
+    "preferences are scored by integers": (_PLUGINS + "inter_pod_affinity", "MAX_SCORE * ((raw - low) / (high - low))", "MAX_SCORE * (raw - low) // (high - low)"),
+    "a domain that gets its first pod is overlooked": (_PLUGINS + "domains", "self.flips.add(slot)", "pass"),
+    "running pods' terms that cannot be read count": (_CORE + "peers", "if readable(spec.required_pod_anti_affinity):", "if True:"),
     "changes of load are not seen": (_CORE + "snapshot", "self._changed(self.load_log, slot)", "pass"),
     "a node that went away stays": (_CORE + "snapshot", "self.alive[slot] = False", "pass"),
     "a pod that went away stays": (_CORE + "cluster", "self.snap.charge(slot, pod, -1)", "pass"),
@@ -66,22 +90,6 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "one feature of those needed is enough": (_PLUGINS + "node_declared_features", "self._needed.issubset(node.features)", "not self._needed.isdisjoint(node.features)"),
 }  # fmt: skip
 
-
-def plant(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the error until the test ends."""
-    name, old, new = {**MUTATIONS, **OF_PROFILES}[sentence]
-    module = import_module(name)
-    source = inspect.getsource(module)
-    assert old in source, f"{sentence}: {name} has changed and no longer holds {old!r}"
-    changed = dict(vars(module))
-    exec(compile(source.replace(old, new), module.__file__ or name, "exec"), changed)
-    for key, value in list(changed.items()):
-        before = vars(module).get(key)
-        if isinstance(value, FunctionType) and value.__module__ == name:
-            for user in [m for n, m in sys.modules.items() if n.startswith("carbon_scheduler.") and m is not None]:
-                if vars(user).get(key) is before:
-                    monkeypatch.setattr(user, key, value)
-        elif isinstance(value, type) and value.__module__ == name and isinstance(before, type):
 _STRATEGIES = _PLUGINS + "strategies"
 OF_PROFILES: dict[str, tuple[str, str, str]] = {
     "weights of resources are 1": (_STRATEGIES, "score * weight, 0", "score, 0"),
@@ -100,6 +108,23 @@ OF_PROFILES: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 """Those that only other profiles than the default one can show."""
 
+
+def plant(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the error until the test ends."""
+    name, old, new = {**MUTATIONS, **OF_PROFILES}[sentence]
+    module = import_module(name)
+    source = inspect.getsource(module)
+    assert old in source, f"{sentence}: {name} has changed and no longer holds {old!r}"
+    changed = dict(vars(module))
+    exec(compile(source.replace(old, new), module.__file__ or name, "exec"), changed)
+    for key, value in list(changed.items()):
+        before = vars(module).get(key)
+        if isinstance(value, FunctionType) and value.__module__ == name:
+            for user in [m for n, m in sys.modules.items() if n.startswith("carbon_scheduler.") and m is not None]:
+                if vars(user).get(key) is before:
+                    monkeypatch.setattr(user, key, value)
+        elif isinstance(value, type) and value.__module__ == name and isinstance(before, type):
             for attribute, method in vars(value).items():
                 if isinstance(method, (FunctionType, property)):
                     monkeypatch.setattr(before, attribute, method)
+            changed[key] = before  # so that its instances are still what others take them for

@@ -66,14 +66,34 @@ class LabelColumn:
 
 
 class Basics(NamedTuple):
-    """Cpu (millicores) and memory (bytes) of some nodes, int64 (2, n) each. `divisor` is what they offer, 1 instead of 0;
-    `both` bool (n,) tells which of them offer the two. `scoring` is what the resource scores take as requested. Read only."""
+    """What resource plugins read of some nodes, int64 (rows, n) each; read only. Cpu is in millicores, memory in bytes.
 
-    allocatable: NDArray[np.int64]
+    `room`: what is left to ask for of cpu, memory and pods, less than 0 where that is over-committed. `free`: cpu and memory
+    that the scores take as free. `requested` and `offered`: cpu and memory, 1 in place of nothing offered. `both`: 1 where a
+    node offers the two, else 0. `evenness`: see `evenness_of`.
+    """
+
+    room: NDArray[np.int64]
+    free: NDArray[np.int64]
     requested: NDArray[np.int64]
-    scoring: NDArray[np.int64]
-    divisor: NDArray[np.int64]
-    both: NDArray[np.bool_]
+    offered: NDArray[np.int64]
+    both: NDArray[np.int64]
+    evenness: NDArray[np.int64]
+
+
+_BASICS: Final = (slice(0, 3), slice(3, 5), slice(5, 7), slice(7, 9), 9, 10)
+_MAX_EVENNESS: Final = 100
+
+
+def evenness_of(requested: tuple[int, int], offered: tuple[int, int]) -> int:
+    """int((1 - std) * 100) of the shares of cpu and memory in use, 50..100; 100 where a node offers only one of them.
+
+    Source: kube-scheduler v1.36.3 plugins/noderesources/balanced_allocation.go balancedResourceScorer, in float64 as there.
+    """
+    if not (offered[0] and offered[1]):
+        return _MAX_EVENNESS
+    cpu, memory = min(requested[0] / offered[0], 1.0), min(requested[1] / offered[1], 1.0)
+    return int((1.0 - abs(cpu - memory) * 0.5) * _MAX_EVENNESS)
 
 
 class _Load:
@@ -126,16 +146,15 @@ class Snapshot:
         self._taint_ids: dict[tuple[Taint, ...], int] = {(): 0}
         self._grid_zone_ids: dict[GridZone, int] = {}
         self._loads: list[_Load] = [_Load() for _ in range(capacity)]
+        self._offers: list[tuple[int, int, int]] = [(0, 0, 0)] * capacity
+        """Cpu, memory and pods of every node."""
         self._columns: dict[str, LabelColumn] = {}
         self._free = list(range(capacity - 1, -1, -1))
         self._ring: Ring | None = None
-        empty: NDArray[np.int64] = np.zeros((2, 0), np.int64)
         self._apart = False
-        self._basics_of: tuple[object, tuple[int, int, int], Basics] = (
-            None,
-            (0, 0, 0),
-            Basics(empty, empty, empty, empty, np.zeros(0, np.bool_)),
-        )
+        self._table: NDArray[np.int64] = _table(capacity)
+        """The same sums once more, in the form of `Basics`: one gather serves all who read them."""
+        self._basics_of: tuple[object, int, Basics] | None = None
 
     def __len__(self) -> int:
         return len(self.slot_of)
@@ -163,6 +182,9 @@ class Snapshot:
                 self.know_resource(name)
         for name, row in self.resource_of.items():
             self.allocatable[row, slot] = node.allocatable.get(name, 0)
+        offers = node.allocatable
+        self._offers[slot] = (offers.get("cpu", 0), offers.get("memory", 0), offers.get("pods", 0))
+        self._tabulate(slot)
         self.taint_class[slot] = self._taint_class(node.taints)
         self.grid_zone[slot] = -1 if grid_zone is None else self.grid_zone_id(grid_zone)
         for key, column in self._columns.items():
@@ -183,6 +205,8 @@ class Snapshot:
         self.taint_class[slot] = 0
         self.grid_zone[slot] = -1
         self._loads[slot] = _Load()
+        self._offers[slot] = (0, 0, 0)
+        self._tabulate(slot)
         for column in self._columns.values():
             column.put(slot, None)
         self._free.append(slot)
@@ -232,20 +256,44 @@ class Snapshot:
         return view
 
     def basics(self, rows: slice | NDArray[np.intp]) -> Basics:
-        """Cpu and memory of some slots. Several plugins ask for the same ones in turn: the last answer is kept."""
-        now = (self.spec_log.position, self.load_log.position, self.capacity)
-        if rows is self._basics_of[0] and now == self._basics_of[1] and not self._apart:
+        """Of some slots. Several plugins ask for the same ones in turn: the last answer is kept."""
+        if self._apart:
+            return self._basics_apart(rows)
+        now = self.spec_log.position + self.load_log.position
+        if self._basics_of is not None and self._basics_of[0] is rows and self._basics_of[1] == now:
             return self._basics_of[2]
-        allocatable, requested, scoring = self.allocatable[:2], self.requested[:2], self.scoring_requested
-        if isinstance(rows, slice):
-            allocatable, requested, scoring = allocatable[:, rows], requested[:, rows], scoring[:, rows]
-        else:
-            allocatable, requested, scoring = allocatable.take(rows, 1), requested.take(rows, 1), scoring.take(rows, 1)
-        there = allocatable > 0
-        both = there[0] & there[1]
-        found = Basics(allocatable, requested, scoring, np.maximum(allocatable, 1), both)
-        self._basics_of = (rows, now, found)
+        table = self._table[:, rows] if isinstance(rows, slice) else self._table.take(rows, 1)
+        found = Basics(*[table[part] for part in _BASICS])
+        if not isinstance(rows, slice):
+            self._basics_of = (rows, now, found)
         return found
+
+    def _basics_apart(self, rows: slice | NDArray[np.intp]) -> Basics:
+        """The sums of this view are its own; what only scores read is the cluster's."""
+        table = self._table[:, rows]
+        table = table.copy() if isinstance(rows, slice) else table
+        table[0:2] = self.allocatable[:2, rows] - self.requested[:2, rows]
+        table[2] = self.max_pods[rows] - self.pod_count[rows]
+        return Basics(*[table[part] for part in _BASICS])
+
+    def _tabulate(self, slot: int) -> None:
+        """After a change of what a node offers or of what its pods take."""
+        load, offers = self._loads[slot], self._offers[slot]
+        cpu, memory, pods = offers
+        used_cpu, used_memory = min(load.cpu_m, MAX_QUANTITY), min(load.memory_b, MAX_QUANTITY)
+        self._table[:, slot] = (
+            cpu - used_cpu,
+            memory - used_memory,
+            pods - load.pods,
+            cpu - min(load.scoring_cpu_m, MAX_QUANTITY),
+            memory - min(load.scoring_memory_b, MAX_QUANTITY),
+            used_cpu,
+            used_memory,
+            cpu or 1,
+            memory or 1,
+            1 if cpu and memory else 0,
+            evenness_of((used_cpu, used_memory), (cpu, memory)),
+        )
 
     # -- load ----------------------------------------------------------------------------------------------------
 
@@ -271,6 +319,7 @@ class Snapshot:
         self.requested[EPHEMERAL, slot] = min(load.ephemeral_b, MAX_QUANTITY)
         self.scoring_requested[CPU, slot] = min(load.scoring_cpu_m, MAX_QUANTITY)
         self.scoring_requested[MEMORY, slot] = min(load.scoring_memory_b, MAX_QUANTITY)
+        self._tabulate(slot)
         for port in pod.spec.host_ports:
             by_slot = self.ports.setdefault((port.protocol, port.port), {})
             ips = by_slot.setdefault(slot, Counter())
@@ -356,6 +405,8 @@ class Snapshot:
             column.ids = _longer(column.ids, more, -1)
         self.nodes += [None] * more
         self._loads += [_Load() for _ in range(more)]
+        self._offers += [(0, 0, 0)] * more
+        self._table = np.concatenate([self._table, _table(more)], axis=1)
         self._free = list(range(self.capacity + more - 1, self.capacity - 1, -1))
         self.capacity += more
         self.peers.grow(self.capacity)
@@ -363,6 +414,12 @@ class Snapshot:
         self.images.grow(self.capacity)
         self.volumes.use.grow(self.capacity)
         self.generation += 1
+
+
+def _table(capacity: int) -> NDArray[np.int64]:
+    table = np.zeros((11, capacity), np.int64)
+    table[_BASICS[3]] = 1
+    return table
 
 
 def _longer(old: NDArray[_S], more: int, fill: int = 0) -> NDArray[_S]:

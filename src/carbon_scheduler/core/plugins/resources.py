@@ -55,7 +55,7 @@ class _Fit(State):
 
     def __init__(self, requests: Requests, ignored: frozenset[str] = frozenset()) -> None:
         self._wanted = [(name, amount) for name, amount in wanted(requests) if name not in ignored]
-        amounts = (requests.cpu_m or _NOTHING, requests.memory_b or _NOTHING)
+        amounts = (requests.cpu_m or _NOTHING, requests.memory_b or _NOTHING, 1)
         self._basic = np.array(amounts, np.int64)[:, np.newaxis]
         self._scoring = np.array((requests.scoring_cpu_m, requests.scoring_memory_b), np.int64)[:, np.newaxis]
         self._others = any(name not in ("cpu", "memory") for name, _ in self._wanted)
@@ -64,12 +64,10 @@ class _Fit(State):
     def fits(self, snap: Snapshot, rows: Rows) -> NDArray[np.bool_]:
         if self._others:
             return super().fits(snap, rows)
-        basics = snap.basics(rows)
-        enough = self._basic <= basics.allocatable - basics.requested
-        room: NDArray[np.bool_] = snap.pod_count[rows] < snap.max_pods[rows]
-        room &= enough[0]
-        room &= enough[1]
-        return room
+        enough: NDArray[np.bool_] = self._basic <= snap.basics(rows).room
+        fits: NDArray[np.bool_] = enough[0] & enough[1]
+        fits &= enough[2]
+        return fits
 
     def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
         codes = (snap.pod_count[rows] + 1 > snap.max_pods[rows]).astype(np.uint64)
@@ -88,11 +86,10 @@ class _Fit(State):
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         """LeastAllocated over cpu and memory, weight 1 each: the mean of the free shares, 0..100."""
         basics = snap.basics(rows)
-        free = basics.allocatable - basics.scoring
-        free -= self._scoring
+        free = basics.free - self._scoring
         np.maximum(free, 0, out=free)
         free *= MAX_SCORE
-        free //= basics.divisor
+        free //= basics.offered
         total: NDArray[np.int64] = free[0] + free[1]  # 0 of what a node does not offer
         total >>= basics.both  # halved where it offers both
         return total
@@ -184,22 +181,19 @@ class _Balance(State):
         """50 + (50 + with - without) / 2, rounded down: does the pod make the shares in use of cpu and memory more alike?
         50..100."""
         basics = snap.basics(rows)
-        shares = np.empty((2, *basics.requested.shape))
-        shares[0] = basics.requested
-        shares[1] = basics.requested + self._amounts
-        shares /= basics.divisor.astype(np.float64)
+        shares = (basics.requested + self._amounts) / basics.offered
         np.minimum(shares, 1.0, out=shares)
-        uneven: NDArray[np.float64] = shares[:, 0] - shares[:, 1]
+        uneven: NDArray[np.float64] = shares[0] - shares[1]
         np.abs(uneven, out=uneven)
         uneven *= 0.5  # the standard deviation of two shares
-        uneven *= basics.both  # of one alone it is 0
         np.subtract(1.0, uneven, out=uneven)
         uneven *= MAX_SCORE
         evenness = uneven.astype(np.int64)
-        gain: NDArray[np.int64] = evenness[1] - evenness[0]
-        gain += 150
-        gain >>= 1
-        return gain
+        evenness -= basics.evenness
+        evenness *= basics.both  # of one share alone the deviation is 0, with the pod and without
+        evenness += 150
+        evenness >>= 1
+        return evenness
 
 
 class NodeResourcesBalancedAllocation(Plugin):
