@@ -6,7 +6,6 @@ import pytest
 
 from builders import Story
 from carbon_scheduler.core.model import PodUid
-from carbon_scheduler.core.plugins import default_profile
 from hints import ROWS, Row
 from hints.row import WAITS
 from hints.world import World
@@ -24,8 +23,6 @@ def parked(story: Story, uid: PodUid) -> bool:
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_woken_or_not(row: Row) -> None:
-    if missing := row.by - {plugin.name for plugin in default_profile()} - {"SchedulingGates"}:
-        pytest.skip(f"{', '.join(missing)}: not enabled yet")
     story, world = Story(), World()
     story.apply(*(world.create(one, story.now) for one in (*row.there, row.waits)))
     uid = world.uid(WAITS)

@@ -156,7 +156,7 @@ FIT = group(
             [changes("Pod", "lower", {"status": {"nominatedNodeName": None}}, "status")],
             {
                 "there": [pod("lower", scheduler=OURS, nominated="full")],
-                "waits": waiting(cpu="500m", priority=1000, priorityClassName="hints-high"),
+                "waits": waiting(cpu="500m", priority=1000, priorityClassName="hints-high", preemptionPolicy="Never"),
             },
         ),
         "a nominated pod of no lower priority goes": (

@@ -107,6 +107,8 @@ class ControlPlane:
         self.tokens = {name: secrets.token_hex(24) for name in self._users}
         """User name -> bearer token; `admin` may do everything."""
         self._children: dict[str, Child] = {}
+        self.ports: dict[str, int] = {}
+        """Program name -> where a component that was asked for serves health and metrics, on 127.0.0.1."""
         self._folder: Path | None = None
         self._etcd_port = self._port = 0
 
@@ -306,6 +308,7 @@ class ControlPlane:
         )
         child = self._launch(name, arguments)
         self._await(child, lambda: loopback.unwell(port, "/healthz", tls=name != "kwok"), "answers /healthz")
+        self.ports[name] = port
 
     def _await(self, child: Child, check: Callable[[], str | None], want: str) -> None:
         """Poll until `check` returns None. Raises ControlPlaneFailed with the log's end when it dies or takes too long."""
