@@ -142,6 +142,47 @@ def test_an_hour_without_a_value_has_none(saved: str, record: str, capsys: pytes
     }  # fmt: skip
 
 
+def test_all_that_was_saved_is_heeded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A volume that is reached from one node only, and pods of one Service that are best spread."""
+    in_meta = {"name": "data", "namespace": "default", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}}
+    reached = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["a"]}]}
+    claim = {"kind": "PersistentVolumeClaim", "metadata": in_meta, "spec": {"volumeName": "pv"}}
+    volume = {
+        "kind": "PersistentVolume",
+        "metadata": {"name": "pv"},
+        "spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [reached]}}},
+    }
+    service = {
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"selector": {"app": "web"}},
+    }
+    (path := tmp_path / "cluster.json").write_text(
+        json.dumps(
+            {
+                "kind": "List",
+                "items": [
+                    claim,
+                    volume,
+                    service,
+                    {"kind": "ConfigMap", "metadata": {"name": "of no concern"}},
+                    make_node("a"),
+                    make_node("b"),
+                    make_pod("with", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]),
+                    make_pod("web-0", labels={"app": "web"}, node="a"),
+                    make_pod("web-1", labels={"app": "web"}),
+                ],
+            }
+        )
+    )
+    assert run_main("evaluate", "-f", str(path), "--pod", "default/with", "-o", "json") == 0
+    nodes = json.loads(capsys.readouterr().out)["nodes"]
+    assert (nodes["a"]["code"], nodes["b"]["plugin"]) == ("Success", "VolumeBinding")
+    assert run_main("evaluate", "-f", str(path), "--pod", "default/web-1", "-o", "json") == 0
+    # raw: 1 pod x ln(2 hosts + 2) + maxSkew 3 - 1 = 3 on a, 2 on b; 100 x (3 + 2 - raw) / 3
+    assert json.loads(capsys.readouterr().out)["scores"]["PodTopologySpread"] == {"a": 66, "b": 100}
+
+
 def test_no_feasible_node_is_the_answer_no(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "pods.json"
     path.write_text(json.dumps({"kind": "PodList", "items": [{**PENDING, "kind": None}]}))

@@ -12,6 +12,7 @@ from carbon_scheduler.core.model import GridZone
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.errors import InvalidObject
 from carbon_scheduler.kube.cases import Answer, Judge, NoVerdict, answer_lines, read_case, read_id
+from carbon_scheduler.kube.kinds import KINDS
 from carbon_scheduler.providers.tables import grid_zones
 
 JSON = dict[str, Any]
@@ -126,3 +127,20 @@ def test_lines_are_judged_each_alone() -> None:
     answers = [answer for answer, _ in answer_lines([line, b" \n", line], lambda: Judge(grid_zones()))]
     assert len(answers) == 2
     assert answers[0] == answers[1]
+
+
+def test_every_list_of_a_case_is_taken_in() -> None:
+    named = {"metadata": {"name": "o", "namespace": "ns"}}
+    lists = {kind.listed_as: [named, None] for kind in KINDS}
+    judge = Judge(grid_zones())
+    case = {"namespaces": [{"metadata": {"name": "ns", "labels": {"a": "b"}}}], **lists, "pod": make_pod("p")}
+    judge.load(read_case(json.dumps(case).encode()))
+    for kind in KINDS:
+        assert list(judge.cluster.snap.objects.all(kind.name)) == ["ns/o" if kind.namespaced else "o"], kind.name
+    assert judge.cluster.snap.namespaces == {"ns": {"a": "b"}}
+
+
+@pytest.mark.parametrize("name", ["nodes", "pods", "namespaces", *(kind.listed_as for kind in KINDS)])
+def test_an_object_without_a_name_makes_the_line_no_case(name: str) -> None:
+    with pytest.raises(InvalidObject, match=f"{name}: got an object without metadata.name"):
+        read_case(json.dumps({"pod": make_pod("p"), name: [{"metadata": {}}]}).encode())

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from carbon_scheduler.core.events import Event, ObjectChanged, ObjectGone
 from carbon_scheduler.core.model import NodeName, NodeSelectorTerm, Requirement
 from carbon_scheduler.core.objects import (
     KINDS as CORE_KINDS,
@@ -32,6 +33,7 @@ from carbon_scheduler.core.objects import (
     Workload,
 )
 from carbon_scheduler.core.selectors import matches
+from carbon_scheduler.core.wire import encode
 from carbon_scheduler.kube.cases import Case
 from carbon_scheduler.kube.kinds import BY_NAME, KINDS
 
@@ -228,6 +230,13 @@ def test_an_object(sentence: str) -> None:
     kept = Objects()
     kept.put(want)
     assert list(kept.all(kind)) == [want.key]
+
+
+@pytest.mark.parametrize("sentence", OBJECTS)
+def test_an_object_in_a_trace_is_read_as_it_was_written(sentence: str) -> None:
+    kind, meta, fields, want = OBJECTS[sentence]
+    for event in (ObjectChanged(1.5, 2.5, convert(kind, meta, **fields)), ObjectGone(1.5, 2.5, kind, want.key)):
+        assert msgspec.json.decode(encode(event), type=Event) == event
 
 
 SOURCES: dict[str, tuple[JSON, tuple[str, ...]]] = {
