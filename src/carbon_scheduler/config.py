@@ -145,6 +145,9 @@ class Config(_Section, frozen=True):
     """text: sentences. json: one object a line, one line per decision."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least level that is written."""
+    preemption: bool = True
+    """Whether a pod for which there is no room may have pods of lower priority evicted. Off: none is, PodDisruptionBudgets are
+    not read, and the right to delete pods is not needed."""
     placement: PlacementConfig = PlacementConfig()
     carbon: CarbonConfig = CarbonConfig()
     electricity_maps: ElectricityMapsConfig = ElectricityMapsConfig()
@@ -175,6 +178,7 @@ class Config(_Section, frozen=True):
             initial_backoff_s=self.backoff.initial_s,
             max_backoff_s=self.backoff.max_s,
             flush_unschedulable_s=self.backoff.flush_unschedulable_s,
+            preemption=self.preemption,
             first_data_wait_s=self.carbon.first_data_wait_s,
         )
 

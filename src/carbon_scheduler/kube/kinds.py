@@ -20,7 +20,7 @@ Need = Literal["spreading", "volumes", "preemption"]
 _VOLUMES: Final = {"VolumeRestrictions", "NodeVolumeLimits", "VolumeBinding", "VolumeZone"}
 
 
-def needs(profiles: Iterable[Profile]) -> frozenset[Need]:
+def needs(profiles: Iterable[Profile], *, preemption: bool = True) -> frozenset[Need]:
     """What the plugins of some profile read: what none of them reads needs no right and is not followed."""
     found: set[Need] = set()
     for profile in profiles:
@@ -29,7 +29,7 @@ def needs(profiles: Iterable[Profile]) -> frozenset[Need]:
             found.add("spreading")
         if not _VOLUMES.isdisjoint(on.filters):
             found.add("volumes")
-        if on.preempts:
+        if on.preempts and preemption:
             found.add("preemption")
     return frozenset(found)
 

@@ -111,6 +111,12 @@ class EventRecorder:
         """Warning FailedScheduling: an attempt ended without a node."""
         self._repeated(self._key(effect, "Warning", "FailedScheduling", "Scheduling", effect.message))
 
+    def preempted(self, effect: decision.Evict) -> None:
+        """Normal Preempted, on the victim: happens once per pod."""
+        note = f"Preempted by pod {effect.preemptor_uid} on node {effect.node}"
+        related = _pod_reference(effect.preemptor_namespace, effect.preemptor_name, effect.preemptor_uid)
+        self._new(self._key(effect, "Normal", "Preempted", "Preempting", note), related)
+
     def warning(self, effect: decision.PodWarning) -> None:
         """A Warning with the effect's own reason."""
         self._repeated(self._key(effect, "Warning", effect.reason, "Scheduling", effect.message))
@@ -136,7 +142,7 @@ class EventRecorder:
 
     def _key(
         self,
-        effect: decision.Bind | decision.Unschedulable | decision.PodWarning,
+        effect: decision.Bind | decision.Unschedulable | decision.Evict | decision.PodWarning,
         kind: Literal["Normal", "Warning"],
         reason: str,
         action: str,
@@ -160,7 +166,7 @@ class EventRecorder:
         if series.count == 2:  # the first repeat is told at once, later ones by the sweep
             self._tell(key.namespace, series)
 
-    def _new(self, key: _Key) -> _Series | None:
+    def _new(self, key: _Key, related: dict[str, object] | None = None) -> _Series | None:
         now_s = self._client.clock.wall()
         # A float of seconds is good to 0.2 us only: two events of one moment still need two names.
         self._last_ns = now_ns = max(int(now_s * 1e9), self._last_ns + 1)
@@ -176,16 +182,12 @@ class EventRecorder:
             "reportingInstance": f"{key.controller}-{self._hostname}"[:MAX_FIELD],
             "action": key.action,
             "reason": key.reason,
-            "regarding": {
-                "kind": "Pod",
-                "apiVersion": "v1",
-                "namespace": key.namespace,
-                "name": key.name,
-                "uid": key.uid,
-            },
+            "regarding": _pod_reference(key.namespace, key.name, key.uid),
             "note": key.note,
             "type": key.type,
         }
+        if related is not None:
+            event["related"] = related
         if not self._put(_Write(key.namespace, name, event)):
             return None
         return _Series(event, name, now_s, last_s=now_s, written_s=now_s)
@@ -283,6 +285,10 @@ def cut_note(note: str) -> str:
     if len(raw) <= MAX_NOTE_B:
         return raw.decode()
     return raw[: MAX_NOTE_B - 4].decode(errors="ignore") + " ..."
+
+
+def _pod_reference(namespace: str, name: str, uid: str) -> dict[str, object]:
+    return {"kind": "Pod", "apiVersion": "v1", "namespace": namespace, "name": name, "uid": uid}
 
 
 def _micro_time(at_s: float) -> str:

@@ -1,15 +1,17 @@
-"""The writes of a decision: the Binding, the PodScheduled condition, and the read that settles a lost answer."""
+"""The writes of a decision: the Binding, the PodScheduled condition with the nomination, the eviction of a victim, and the read
+that settles a lost answer."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
-from carbon_scheduler.core.events import Bound, Refused, Unknown
+from carbon_scheduler.core.decision import ClearNomination
+from carbon_scheduler.core.events import Bound, Evicted, NotEvicted, Refused, Unknown
 from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, ClusterError
 from carbon_scheduler.kube import wire
 from carbon_scheduler.kube.client import STRATEGIC_MERGE, segment
@@ -27,6 +29,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class _OfPod(Protocol):
+    """An effect that is about one pod."""
+
+    @property
+    def uid(self) -> PodUid: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
 
 MAX_ANNOTATIONS_B = 262_144
 """TotalAnnotationSizeLimitB (apimachinery validation). The API server does not check it on a Binding, and a pod above it can
@@ -52,6 +66,22 @@ class BindAnswer:
         return Unknown(at, wall, effect.uid, effect.node, effect.decision.seq, self.message)
 
 
+@dataclass(frozen=True, slots=True)
+class EvictAnswer:
+    """How an eviction ended: "gone" is a victim that was deleted already. `code` is the HTTP status, 0 without an answer: then
+    it may have been carried out."""
+
+    outcome: Literal["evicted", "gone", "failed"]
+    code: int = 0
+    message: str = ""
+
+    def event(self, effect: decision.Evict, at: float, wall: float) -> Evicted | NotEvicted:
+        """The same as an event for the core."""
+        if self.outcome == "failed":
+            return NotEvicted(at, wall, effect.uid, self.code, self.message)
+        return Evicted(at, wall, effect.uid)
+
+
 class Writer:
     """Carries out effects. Nothing here raises a ClusterError: every outcome is an answer."""
 
@@ -59,7 +89,7 @@ class Writer:
         self._client = client
         self._converter = converter or Converter()
         self._conditioned: dict[PodUid, None] = {}
-        self._refused: dict[PodUid, str] = {}
+        self._refused: dict[PodUid, decision.Unschedulable | decision.ClearNomination] = {}
 
     async def bind(self, effect: decision.Bind) -> BindAnswer:
         """POSTs the Binding once. Whatever the body of a 2xx answer says (it is a Status without target): it is bound.
@@ -95,40 +125,83 @@ class Writer:
                 _log.warning("%s; asking on", problem)
             await self._client.clock.sleep(backoff.next_s())
 
-    async def condition(self, effect: decision.Unschedulable, still_wanted: Callable[[], bool] = lambda: True) -> bool:
-        """Writes PodScheduled=False when the effect asks for it. Returns whether the API server has it.
+    async def condition(
+        self, effect: decision.Unschedulable | decision.ClearNomination, still_wanted: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Writes PodScheduled=False, and where the pod is nominated to, as the effect has it. Whether the API server has it.
 
         Retried on 409, 429, 5xx and without an answer, four times in all and while it is `still_wanted`; the next attempt at
         the pod writes it again. What the API server has refused for good is not written again.
         """
-        if not effect.patch:
+        if not isinstance(effect, ClearNomination) and not effect.patch:
             return True
-        if self._refused.get(effect.uid) == effect.message:
+        if self._refused.get(effect.uid) == effect:
             return False
+        cleared: dict[str, object] = {"nominatedNodeName": None}
+        status = cleared if isinstance(effect, ClearNomination) else self._status(effect)
+        error = await self._patch_status(effect, status, still_wanted)
+        if error is None:
+            if not isinstance(effect, ClearNomination):
+                _remember(self._conditioned, effect.uid, None)
+            return True
+        if isinstance(error, ApiStatusError) and error.code not in (409, 429) and error.code < 500:
+            if error.code != 404:  # gone meanwhile is no problem
+                _log.warning("%s", error)
+                _remember(self._refused, effect.uid, effect)
+        elif still_wanted():
+            _log.warning("%s; given up after %d tries", error, CONDITION_TRIES)
+        return False
+
+    async def evict(self, effect: decision.Evict) -> EvictAnswer:
+        """Marks a victim (DisruptionTarget) and deletes it, with its own grace and only under this uid, as kube-scheduler does
+        (v1.36.3 framework/preemption/executor.go PreemptPod). The mark is retried, the deletion is not: whoever wants the room
+        looks again."""
+        condition: dict[str, object] = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": f"{effect.scheduler_name}: preempting to accommodate a higher priority pod",
+            "lastTransitionTime": _rfc3339_s(self._client.clock.wall()),
+        }
+        if effect.generation:
+            condition["observedGeneration"] = effect.generation
+        try:
+            if (error := await self._patch_status(effect, {"conditions": [condition]})) is not None:
+                raise error
+            options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": effect.uid}}
+            body = msgspec.json.encode(options)
+            await self._client.request("DELETE", _pod(effect.namespace, effect.name), body=body)
+        except ApiStatusError as refused:
+            if refused.code == 404:
+                return EvictAnswer("gone", 404)
+            return EvictAnswer("failed", refused.code, str(refused))
+        except ClusterError as lost:
+            return EvictAnswer("failed", 0, str(lost))
+        return EvictAnswer("evicted", 200)
+
+    async def _patch_status(
+        self, effect: _OfPod, status: dict[str, object], still_wanted: Callable[[], bool] = lambda: True
+    ) -> ClusterError | None:
+        """A patch of pods/status, tried a few times. The error that it ended with, None when the API server has it."""
         path = f"{_pod(effect.namespace, effect.name)}/status"
-        body = self._condition(effect)
+        # The uid makes this patch fail on another pod of the same name.
+        body = msgspec.json.encode({"metadata": {"uid": effect.uid}, "status": status})
         backoff = Backoff(self._client.chance, base_s=0.1, cap_s=2.0)
         for attempt in range(1, CONDITION_TRIES + 1):
             try:
                 await self._client.request("PATCH", path, body=body, content_type=STRATEGIC_MERGE)
             except ClusterError as error:
-                if isinstance(error, ApiStatusError) and error.code not in (409, 429) and error.code < 500:
-                    if error.code != 404:  # gone meanwhile is no problem
-                        _log.warning("%s", error)
-                        _remember(self._refused, effect.uid, effect.message)
-                    return False
-                if attempt == CONDITION_TRIES:
-                    _log.warning("%s; given up after %d tries", error, attempt)
-                    return False
+                final = isinstance(error, ApiStatusError) and error.code not in (409, 429) and error.code < 500
+                if final or attempt == CONDITION_TRIES:
+                    return error
                 await self._client.clock.sleep(backoff.next_s())
                 if not still_wanted():
-                    return False
+                    return error
             else:
-                _remember(self._conditioned, effect.uid, None)
-                return True
-        return False
+                return None
+        return None
 
-    def _condition(self, effect: decision.Unschedulable) -> bytes:
+    def _status(self, effect: decision.Unschedulable) -> dict[str, object]:
         condition: dict[str, object] = {
             "type": "PodScheduled",
             "status": "False",
@@ -140,8 +213,10 @@ class Writer:
         if effect.uid not in self._conditioned:
             # The time of the transition, not of each new message; after a restart of ours it is set once more.
             condition["lastTransitionTime"] = _rfc3339_s(self._client.clock.wall())
-        # The uid makes this patch fail on another pod of the same name.
-        return msgspec.json.encode({"metadata": {"uid": effect.uid}, "status": {"conditions": [condition]}})
+        status: dict[str, object] = {"conditions": [condition]}
+        if effect.nominate is not None:
+            status["nominatedNodeName"] = effect.nominate or None  # null takes it away
+        return status
 
 
 def _remember(memory: dict[PodUid, T], uid: PodUid, what: T) -> None:

@@ -1,4 +1,5 @@
-"""PodScheduled=False on pods that wait: one write a pod at a time, the latest text wins, and none after its Binding.
+"""PodScheduled=False on pods that wait, and where room is kept for them: one write a pod at a time, the latest text wins, and
+none after its Binding.
 
 A Binding sets the condition to True. A write of False that arrived after it would stay on a running pod for ever, so what is
 queued for a pod is dropped when its Binding is due, and what is under way is waited for (kube-scheduler's queue of API calls,
@@ -10,21 +11,26 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from carbon_scheduler.core.decision import ClearNomination, Unschedulable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from carbon_scheduler.core.decision import Unschedulable
     from carbon_scheduler.core.model import PodUid
 
+    Write = Unschedulable | ClearNomination
+
     class Writes(Protocol):
-        async def condition(self, effect: Unschedulable, still_wanted: Callable[[], bool]) -> bool: ...
+        async def condition(self, effect: Write, still_wanted: Callable[[], bool]) -> bool: ...
 
 
 class _Writing:
     """A write under way. `wanted` False: not to be tried again."""
 
-    def __init__(self, effect: Unschedulable) -> None:
+    def __init__(self, effect: Write) -> None:
         self.effect = effect
         self.wanted = True
         self.ended = asyncio.Event()
@@ -35,18 +41,22 @@ class Conditions:
 
     def __init__(self, writer: Writes) -> None:
         self._writer = writer
-        self._wanted: dict[PodUid, Unschedulable] = {}
+        self._wanted: dict[PodUid, Write] = {}
         self._under_way: dict[PodUid, _Writing] = {}
 
-    def want(self, effect: Unschedulable) -> bool:
-        """Whether somebody has to call `write` for it: not when the same is under way, or a call is to come anyway."""
+    def want(self, effect: Write) -> bool:
+        """Whether somebody has to call `write` for it: not when the same is under way, or a call is to come anyway, or when the
+        API server has it already and nothing else is about to be written."""
         uid = effect.uid
-        busy = self._under_way.get(uid)
-        if busy is not None and uid not in self._wanted and _same(busy.effect, effect):
+        busy, queued = self._under_way.get(uid), self._wanted.get(uid)
+        if isinstance(effect, Unschedulable) and not effect.patch:
+            if busy is None and queued is None:
+                return False
+            effect = msgspec.structs.replace(effect, patch=True)
+        if busy is not None and queued is None and _same(busy.effect, effect):
             return False
-        to_come = uid in self._wanted
-        self._wanted[uid] = effect
-        return not to_come
+        self._wanted[uid] = effect if queued is None else _both(queued, effect)
+        return queued is None
 
     async def write(self, uid: PodUid) -> None:
         """Writes what is wanted for the pod by now, if anything still is."""
@@ -73,5 +83,16 @@ class Conditions:
             await busy.ended.wait()
 
 
-def _same(one: Unschedulable, other: Unschedulable) -> bool:
-    return (one.reason, one.message) == (other.reason, other.message)
+def _same(one: Write, other: Write) -> bool:
+    if isinstance(one, ClearNomination) or isinstance(other, ClearNomination):
+        return one == other
+    return (one.reason, one.message, one.nominate) == (other.reason, other.message, other.nominate)
+
+
+def _both(earlier: Write, later: Write) -> Write:
+    """One write for two: the later text, and where the pod is nominated to by the later that speaks of it."""
+    if isinstance(later, ClearNomination):
+        return later if isinstance(earlier, ClearNomination) else msgspec.structs.replace(earlier, nominate="")
+    if later.nominate is not None:
+        return later
+    return msgspec.structs.replace(later, nominate="" if isinstance(earlier, ClearNomination) else earlier.nominate)

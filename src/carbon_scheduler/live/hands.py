@@ -1,4 +1,4 @@
-"""Carries effects out: Bindings by workers of their own, reads and conditions by others, events in the background.
+"""Carries effects out: Bindings by workers of their own, reads, conditions and evictions by others, events in the background.
 
 What comes of a Binding goes back as an event. Nothing here waits for anything else but a Binding for a condition of the same
 pod, and nothing decides.
@@ -16,7 +16,7 @@ from carbon_scheduler.live.conditions import Conditions
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from carbon_scheduler.core.decision import Bind, PodWarning, ReadPod, Unschedulable
+    from carbon_scheduler.core.decision import Bind, ClearNomination, Evict, PodWarning, ReadPod, Unschedulable
     from carbon_scheduler.kube.clock import Clock
     from carbon_scheduler.kube.recorder import EventRecorder
     from carbon_scheduler.kube.writes import Writer
@@ -73,8 +73,15 @@ class Hands:
 
     def unschedulable(self, effect: Unschedulable) -> None:
         self._recorder.failed_scheduling(effect)
-        if effect.patch and self._conditions.want(effect):
+        if self._conditions.want(effect):
             self._chores.put_nowait(self._conditions.write(effect.uid))
+
+    def clear_nomination(self, effect: ClearNomination) -> None:
+        if self._conditions.want(effect):
+            self._chores.put_nowait(self._conditions.write(effect.uid))
+
+    def evict(self, effect: Evict) -> None:
+        self._chores.put_nowait(self._evict(effect))
 
     def warn(self, effect: PodWarning) -> None:
         self._recorder.warning(effect)
@@ -130,6 +137,20 @@ class Hands:
                 await chore
             finally:
                 self._chores.task_done()
+
+    async def _evict(self, effect: Evict) -> None:
+        answer = await self._writer.evict(effect)
+        self._metrics.eviction(answer.outcome)
+        match answer.outcome:
+            case "evicted":
+                self._narrator.recovered("eviction", "Pods can be evicted again")
+                self._narrator.evicted(effect)
+                self._recorder.preempted(effect)
+            case "failed":
+                self._narrator.not_evicted(effect, answer.message)
+            case "gone":
+                pass
+        self._answer(answer.event(effect, self._clock.monotonic(), self._clock.wall()))
 
     async def _read(self, effect: ReadPod) -> None:
         pod = await self._writer.read_pod(effect.namespace, effect.name, effect.uid)

@@ -126,7 +126,12 @@ class Shell:
             config.api.bind_concurrency,
         )
         self._following = Following(
-            client, converter, needs(settings.profiles), self._take, self._now, page_size=config.api.page_size
+            client,
+            converter,
+            needs(settings.profiles, preemption=settings.preemption),
+            self._take,
+            self._now,
+            page_size=config.api.page_size,
         )
         self._upkeep = Upkeep(self.metrics, self.core, self._following.reflectors, recorder, self._clock, self._leads)
         self._wake = asyncio.Event()
@@ -285,7 +290,13 @@ class Shell:
                 self._narrator.unschedulable(effect)
                 result: Attempt = "unschedulable" if effect.reason == "Unschedulable" else "error"
                 self.metrics.attempt(result, self._attempt_s, effect.scheduler_name)
+                if effect.victims is not None:
+                    self.metrics.preemption(effect.victims)
                 self._hands.unschedulable(effect)
+            case effects.Evict():
+                self._hands.evict(effect)
+            case effects.ClearNomination():
+                self._hands.clear_nomination(effect)
             case effects.PodWarning():
                 self._hands.warn(effect)
             case effects.ZonesInUse(grid_zones=zones):

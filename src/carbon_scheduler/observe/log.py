@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from carbon_scheduler.core.decision import Bind, Decision, PodDetected, Unschedulable, ZoneNotKnown
+    from carbon_scheduler.core.decision import Bind, Decision, Evict, PodDetected, Unschedulable, ZoneNotKnown
 
 LogFormat = Literal["text", "json"]
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -210,6 +210,24 @@ class Narrator:
             message = printable(self._sink.redact(pod.message), 1024)
             fields = {"namespace": pod.namespace, "pod": pod.name, "uid": pod.uid, "reason": pod.reason}
             self._say(level, f"Pod {pod.namespace}/{pod.name} cannot be scheduled: {message}", fields)
+
+    def evicted(self, effect: Evict) -> None:
+        """A victim of preemption was deleted."""
+        if self._level <= logging.INFO:
+            text = (
+                f"Pod {effect.namespace}/{effect.name} evicted from {effect.node} to make room for "
+                f"{effect.preemptor_namespace}/{effect.preemptor_name}"
+            )
+            fields = {"namespace": effect.namespace, "pod": effect.name, "uid": effect.uid, "node": effect.node}
+            self._say(logging.INFO, text, fields | {"preemptor": effect.preemptor_uid} if self._sink.json else _NONE)
+
+    def not_evicted(self, effect: Evict, message: str) -> None:
+        """A victim was not deleted, or its answer was lost; its preemptor looks again. Said once until one is deleted."""
+        text = (
+            f"Pod {effect.namespace}/{effect.name} was not evicted: {self.foreign(message)}; the pod that needs its room is "
+            "tried again. `preemption: false` switches evictions off"
+        )
+        self.problem("eviction", text)
 
     def zone_not_known(self, effect: ZoneNotKnown) -> None:
         """A node names a grid zone that does not exist (the core says each spelling once)."""

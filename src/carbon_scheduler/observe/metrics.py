@@ -37,6 +37,8 @@ PREFIX: Final = "carbon_scheduler"
 Attempt = Literal["scheduled", "unschedulable", "error"]
 BindResult = Literal["bound", "refused", "unknown"]
 ATTEMPTS: Final[tuple[Attempt, ...]] = ("scheduled", "unschedulable", "error")
+EvictionResult = Literal["evicted", "gone", "failed"]
+EVICTION_RESULTS: Final[tuple[EvictionResult, ...]] = ("evicted", "gone", "failed")
 BIND_RESULTS: Final[tuple[BindResult, ...]] = ("bound", "refused", "unknown")
 QUEUES: Final = ("active", "backoff", "unschedulable", "gated")
 
@@ -98,6 +100,13 @@ class Metrics:
             for child in [counter("binds_total", "Bindings sent, by what came back", "result")]
             for result in BIND_RESULTS
         }
+        self._preemptions = counter("preemption_attempts_total", "Attempts to make room for a pod by evicting others")
+        self._victims = histogram("preemption_victims", "Pods that one attempt chose to evict", 1, 7)
+        self._evictions = {
+            result: child.labels(result)
+            for child in [counter("evictions_total", "Pods to be evicted for others, by what came of it", "result")]
+            for result in EVICTION_RESULTS
+        }
         self.provider_fetches = counter("provider_fetches_total", "Requests to the source of carbon data", "outcome")
         """`outcome`: "ok" or the `label` of a ProviderError."""
         self.provider_rejected_values = counter(
@@ -129,6 +138,15 @@ class Metrics:
 
     def bind(self, result: BindResult) -> None:
         self._binds[result].inc()
+
+    def preemption(self, victims: int) -> None:
+        """An attempt to preempt has ended, with so many victims chosen."""
+        self._preemptions.inc()
+        if victims:
+            self._victims.observe(victims)
+
+    def eviction(self, result: EvictionResult) -> None:
+        self._evictions[result].inc()
 
     def pending(self, pods: Mapping[str, int]) -> None:
         """Pods per queue; a queue that is not named has none."""
