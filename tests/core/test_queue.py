@@ -180,6 +180,69 @@ def test_a_queue_that_nobody_pops_does_not_grow_with_pods_that_come_and_go() -> 
     assert q.pop(2.0) == A
 
 
+def parked(q: Queue, count: int, rejecting: tuple[str, ...], kind: str) -> list[PodUid]:
+    uids = [PodUid(f"{kind}-{rejecting}-{n}") for n in range(count)]
+    for uid in uids:
+        q.add(uid, 0, 0.0)
+        assert q.pop(0.0) == uid
+        q.park(uid, 0.0, rejecting, kind)
+    return uids
+
+
+def test_pods_that_are_alike_are_asked_about_once() -> None:
+    q = queue()
+    web, db = parked(q, 500, ("x",), "web"), parked(q, 500, ("x",), "db")
+    parked(q, 500, ("deaf",), "web")
+    asked = []
+
+    def woken_by(uid: PodUid, rejecting: tuple[str, ...]) -> bool:
+        asked.append((uid, rejecting))
+        return uid == db[0]
+
+    assert q.wake(60.0, woken_by, heard_by=lambda rejecting: rejecting == ("x",)) == 500
+    assert asked == [(web[0], ("x",)), (db[0], ("x",))]
+    assert {q.place(uid) for uid in db} == {"active"}
+    assert {q.place(uid) for uid in web} == {"unschedulable"}
+
+
+def test_a_pod_that_changed_in_vain_is_asked_about_with_those_that_it_is_like_now() -> None:
+    q = queue()
+    first, second = parked(q, 2, ("x",), "web")
+    q.touch(first, 1.0, "db", lambda rejecting: False)
+    asked = []
+    q.wake(60.0, lambda uid, by: bool(asked.append(uid)))
+    assert asked == [second, first]
+    q.touch(second, 60.0, "db", lambda rejecting: rejecting == ("x",))
+    assert (q.place(first), q.place(second)) == ("unschedulable", "active")
+
+
+def test_a_pod_that_changes_keeps_its_place_while_it_is_active_or_backs_off() -> None:
+    q = queue()
+    q.add(A, 0, 0.0)
+    q.touch(A, 0.0, "new", lambda rejecting: pytest.fail("asked"))
+    fails(q, A, 0.0)
+    q.wake(0.1, always)
+    q.touch(A, 0.2, "new", lambda rejecting: pytest.fail("asked"))
+    assert q.place(A) == "backoff"
+
+
+def test_who_was_gated_waits_since_it_was_first_seen() -> None:
+    """Upstream's QueuedPodInfo.Timestamp is set when the pod is added, gated or not."""
+    q = queue()
+    q.add(A, 0, 5.0)
+    q.add(B, 0, 9.0, since=1.0)
+    assert [q.pop(9.0), q.pop(9.0)] == [B, A]
+    assert q.first_at(B) == 9.0
+
+
+def test_between_equals_not_the_order_of_telling_decides() -> None:
+    for order in ((A, B, C), (C, B, A)):
+        q = queue()
+        for uid in order:
+            q.add(uid, 0, 1.0, tie=(0.0, 1, uid))
+        assert [q.pop(1.0) for _ in order] == [A, B, C]
+
+
 class InOnePlace(RuleBasedStateMachine):
     """Whatever is done, every pod is in exactly one place, and none is lost."""
 
@@ -211,18 +274,23 @@ class InOnePlace(RuleBasedStateMachine):
             assert uid not in self.binding
             self.binding.add(uid)
 
-    @rule(how=st.sampled_from(["park", "retry"]))
-    def end(self, how: str) -> None:
+    @rule(how=st.sampled_from(["park", "retry"]), alike=st.sampled_from([None, "a", "b"]))
+    def end(self, how: str, alike: str | None) -> None:
         for uid in sorted(self.binding)[:1]:
             self.binding.remove(uid)
             if how == "park":
-                self.q.park(uid, self.at, ("x",))
+                self.q.park(uid, self.at, ("x",), alike)
             else:
                 self.q.retry(uid, self.at)
 
     @rule()
     def wake(self) -> None:
         self.q.wake(self.at, always)
+
+    @rule(n=st.integers(0, 5), alike=st.sampled_from(["a", "b"]), helps=st.booleans())
+    def touch(self, n: int, alike: str, helps: bool) -> None:
+        if (uid := PodUid(str(n))) in self.alive:
+            self.q.touch(uid, self.at, alike, lambda rejecting: helps)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 11.0, 400.0]))
     def wait(self, seconds: float) -> None:

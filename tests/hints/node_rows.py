@@ -261,6 +261,28 @@ AFFINITY = group(
     },
 )
 
+_PIN = {"matchFields": [requirement("metadata.name", "In", "single")]}
+PINNED = group(
+    "NodeAffinity TaintToleration",
+    [node("single", taints=[TAINT])],
+    waiting(
+        affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_PIN]}}}
+    ),
+    {
+        "pinned to the only node there is, which gets one more taint": (
+            True,
+            TAINTED,
+            [taints("single", TAINT, OTHER_TAINT)],
+        ),
+        "pinned to the only node there is, which gets a label": (
+            False,
+            LABELLED,
+            [labels("Node", "single", disk="ssd")],
+        ),
+        "pinned to the only node there is, and another one comes": (False, ADDED, [comes(node("new", taints=[TAINT]))]),
+    },
+)
+
 _PORT = {"hostPort": 8080, "containerPort": 8080}
 
 
@@ -349,4 +371,4 @@ NO_NODES = group(
     },
 )
 
-NODE_ROWS = FIT | TAINTS | CORDON | AFFINITY | PORTS | FEATURES | GATES | NO_NODES
+NODE_ROWS = FIT | TAINTS | CORDON | AFFINITY | PINNED | PORTS | FEATURES | GATES | NO_NODES

@@ -356,7 +356,9 @@ class Verdict:
     def rejecting(self) -> tuple[str, ...]:
         if self.rejected:
             return (self.rejected[0].name,)
-        return tuple(dict.fromkeys("NodeAffinity" if plugin is None else plugin.name for plugin, *_ in self.reasons()))
+        names = [plugin.name for plugin, *_ in self.reasons() if plugin is not None]
+        pinned = self._shape.allowed is not None  # counts even where no node is left out, as upstream has it
+        return tuple(dict.fromkeys(["NodeAffinity", *names] if pinned else names))
 
     def message(self) -> str:
         """Upstream's FitError text for the pod, when no node is feasible."""
