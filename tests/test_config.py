@@ -29,6 +29,15 @@ def test_the_later_place_wins(tmp_path: Path) -> None:
     assert (config.placement.policy, config.placement.carbon_weight, config.serve.port) == ("weighted", 4, 3)
 
 
+def test_preemption_is_on_until_it_is_switched_off(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.yaml"
+    file.write_text("preemption: false\n")
+    assert load(None, {}, {}).settings(None).preemption
+    assert not load(file, {}, {}).settings(None).preemption
+    assert not load(None, {"CARBON_SCHEDULER_PREEMPTION": "false"}, {}).settings(None).preemption
+    assert load(file, {"CARBON_SCHEDULER_PREEMPTION": "true"}, {}).settings(None).preemption
+
+
 def test_the_users_own_variables() -> None:
     environ = {"DEFAULT_CARBON_ZONE": "DE", "ELECTRICITY_MAPS_URL": "http://x", "ELECTRICITY_MAPS_API_KEY_FILE": "/k"}
     config = load(None, environ, {})

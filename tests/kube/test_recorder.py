@@ -11,8 +11,8 @@ import pytest
 from kube_fakes import answer, failure, make_client
 from test_writes import make_bind, make_unschedulable
 
-from carbon_scheduler.core.decision import PodWarning
-from carbon_scheduler.core.model import PodUid
+from carbon_scheduler.core.decision import Evict, PodWarning
+from carbon_scheduler.core.model import NodeName, PodUid
 from carbon_scheduler.errors import ApiUnreachable
 from carbon_scheduler.kube.recorder import QUEUE, EventRecorder, cut_note
 
@@ -79,6 +79,21 @@ async def test_failed_scheduling_and_warnings() -> None:
         "Warning", "UnknownZone", "Scheduling", "no such zone",
     ]  # fmt: skip
     assert failed["metadata"]["name"] != warned["metadata"]["name"]
+
+
+async def test_a_victim_is_told_who_needed_its_room() -> None:
+    recorder, transport, _ = make()
+    recorder.start()
+    recorder.preempted(
+        Evict(PodUid("u"), "ns", "p", NodeName("n1"), PodUid("u-high"), "prod", "high", scheduler_name="ours")
+    )
+    await recorder.close()
+    (told,) = map(body, transport.requests)
+    assert [told[key] for key in ("type", "reason", "action", "note", "reportingController")] == [
+        "Normal", "Preempted", "Preempting", "Preempted by pod u-high on node n1", "ours",
+    ]  # fmt: skip
+    assert told["regarding"] == {"kind": "Pod", "apiVersion": "v1", "namespace": "ns", "name": "p", "uid": "u"}
+    assert told["related"] == {"kind": "Pod", "apiVersion": "v1", "namespace": "prod", "name": "high", "uid": "u-high"}
 
 
 async def test_repeats_become_a_series() -> None:

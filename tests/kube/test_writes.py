@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from kube_fakes import answer, failure, make_client
 
-from carbon_scheduler.core.decision import Bind, Decision, Unschedulable
-from carbon_scheduler.core.events import Bound, Refused, Unknown
+from carbon_scheduler.core.decision import Bind, ClearNomination, Decision, Evict, Unschedulable
+from carbon_scheduler.core.events import Bound, Evicted, NotEvicted, Refused, Unknown
 from carbon_scheduler.core.model import GridZone, NodeName, PodUid
 from carbon_scheduler.errors import ApiUnreachable
-from carbon_scheduler.kube.writes import MAX_ANNOTATIONS_B, BindAnswer, Writer, binding
+from carbon_scheduler.kube.writes import MAX_ANNOTATIONS_B, BindAnswer, EvictAnswer, Writer, binding
 
 JSON = dict[str, Any]
 
@@ -216,3 +216,88 @@ async def test_a_condition_that_meets_trouble(case: str) -> None:
     client, transport, _ = make_client(list(script))
     assert await Writer(client).condition(make_unschedulable()) is want
     assert len(transport.requests) == want_tries
+
+
+NOMINATIONS: dict[str, tuple[dict[str, Any], JSON]] = {
+    "is set with the condition": ({"nominate": NodeName("n1")}, {"nominatedNodeName": "n1"}),
+    "is taken away with the condition": ({"nominate": ""}, {"nominatedNodeName": None}),
+    "is left alone": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("case", NOMINATIONS)
+async def test_the_nomination(case: str) -> None:
+    changes, want = NOMINATIONS[case]
+    client, transport, _ = make_client([answer(200, {})])
+    await Writer(client).condition(make_unschedulable(**changes))
+    status = json.loads(transport.requests[0].body or b"")["status"]
+    assert {key: value for key, value in status.items() if key != "conditions"} == want
+    assert len(status["conditions"]) == 1
+
+
+async def test_a_nomination_is_taken_away_alone() -> None:
+    client, transport, _ = make_client([answer(200, {})])
+    assert await Writer(client).condition(ClearNomination(PodUid("u"), "ns", "p")) is True
+    (request,) = transport.requests
+    assert (request.method, request.target) == ("PATCH", "/api/v1/namespaces/ns/pods/p/status")
+    assert json.loads(request.body or b"") == {"metadata": {"uid": "u"}, "status": {"nominatedNodeName": None}}
+
+
+async def test_another_nomination_is_written_although_the_text_was_refused() -> None:
+    client, _, _ = make_client([failure(422), answer(200, {})])
+    writer = Writer(client)
+    assert await writer.condition(make_unschedulable(news=True)) is False
+    assert await writer.condition(make_unschedulable(news=False)) is False
+    assert await writer.condition(make_unschedulable(nominate="")) is True
+
+
+def make_evict(**changes: Any) -> Evict:
+    preemptor = PodUid("u-high"), "prod", "high"
+    return Evict(PodUid("u"), "ns", "p", NodeName("n1"), *preemptor, **{"scheduler_name": "ours", **changes})
+
+
+async def test_a_victim_is_marked_then_deleted_under_its_uid() -> None:
+    client, transport, _ = make_client([answer(200, {}), answer(200, {})])
+    assert await Writer(client).evict(make_evict(generation=2)) == EvictAnswer("evicted", 200)
+    mark, delete = transport.requests
+    assert (mark.method, mark.target) == ("PATCH", "/api/v1/namespaces/ns/pods/p/status")
+    assert condition_of(mark.body) == {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "PreemptionByScheduler",
+        "message": "ours: preempting to accommodate a higher priority pod",
+        "lastTransitionTime": "2025-11-23T14:00:00Z",
+        "observedGeneration": 2,
+    }
+    assert (delete.method, delete.target) == ("DELETE", "/api/v1/namespaces/ns/pods/p")
+    assert json.loads(delete.body or b"") == {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "preconditions": {"uid": "u"},
+    }
+
+
+EVICTIONS: dict[str, tuple[list[Any], str, int, int]] = {
+    "gone before the mark": ([failure(404)], "gone", 404, 1),
+    "gone before the deletion": ([answer(200, {}), failure(404)], "gone", 404, 2),
+    "the mark is tried again": ([failure(409), failure(503), answer(200, {}), answer(200, {})], "evicted", 200, 4),
+    "no right to mark: not deleted either": ([failure(403)], "failed", 403, 1),
+    "no right to delete": ([answer(200, {}), failure(403)], "failed", 403, 2),
+    "the name belongs to another pod by now": ([answer(200, {}), failure(409)], "failed", 409, 2),
+    "the deletion is not tried again": ([answer(200, {}), failure(500)], "failed", 500, 2),
+    "the answer to the deletion was lost": ([answer(200, {}), ApiUnreachable("cut", sent=True)], "failed", 0, 2),
+    "nobody answers": ([ApiUnreachable("no", sent=False)] * 9, "failed", 0, 4),
+}
+
+
+@pytest.mark.parametrize("case", EVICTIONS)
+async def test_an_eviction_that_meets_trouble(case: str) -> None:
+    script, want, code, tries = EVICTIONS[case]
+    client, transport, _ = make_client(list(script))
+    found = await Writer(client).evict(make_evict())
+    assert (found.outcome, found.code) == (want, code)
+    assert len(transport.requests) == tries
+    event = found.event(make_evict(), 1.0, 2.0)
+    assert event == (
+        NotEvicted(1.0, 2.0, PodUid("u"), code, found.message) if want == "failed" else Evicted(1.0, 2.0, PodUid("u"))
+    )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from carbon_scheduler.core.decision import Unschedulable
-from carbon_scheduler.core.model import PodUid
+import msgspec
+
+from carbon_scheduler.core.decision import ClearNomination, Unschedulable
+from carbon_scheduler.core.model import NodeName, PodUid
 from carbon_scheduler.live.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -27,8 +29,9 @@ class SlowWriter:
         self._answers.put_nowait(well)
         await _settle()
 
-    async def condition(self, effect: Unschedulable, still_wanted: Callable[[], bool]) -> bool:
+    async def condition(self, effect: Unschedulable | ClearNomination, still_wanted: Callable[[], bool]) -> bool:
         while True:
+            assert isinstance(effect, Unschedulable)
             self.begun.append(effect.message)
             if await self._answers.get():
                 self.done.append(effect.message)
@@ -119,3 +122,35 @@ async def test_a_binding_waits_for_the_request_under_way_and_no_longer() -> None
     await writer.answer(well=False)
     await asyncio.gather(binding, writing)
     assert writer.begun == ["full"], "not tried again: the pod is being bound"
+
+
+async def test_a_nomination_taken_away_meanwhile_is_not_written() -> None:
+    written: list[Unschedulable | ClearNomination] = []
+
+    class Writer:
+        async def condition(self, effect: Unschedulable | ClearNomination, still_wanted: Callable[[], bool]) -> bool:
+            written.append(effect)
+            return still_wanted()
+
+    n, clear = NodeName("n"), ClearNomination(A, "default", A)
+    kept = msgspec.structs.replace(said(A, "full"), nominate=n)
+    table: dict[str, tuple[list[Unschedulable | ClearNomination], object]] = {
+        "cleared after": ([kept, clear], msgspec.structs.replace(kept, nominate="")),
+        "cleared before": ([clear, kept], kept),
+        "not spoken of after": ([kept, said(A, "fuller")], msgspec.structs.replace(said(A, "fuller"), nominate=n)),
+        "not spoken of after it was cleared": (
+            [clear, said(A, "full")],
+            msgspec.structs.replace(said(A, "full"), nominate=""),
+        ),
+        "cleared twice": ([clear, clear], clear),
+        "as the API server has it, while something else waits": (
+            [kept, msgspec.structs.replace(said(A, "full"), nominate="", patch=False)],
+            msgspec.structs.replace(said(A, "full"), nominate=""),
+        ),
+    }
+    for case, (effects, want) in table.items():
+        conditions = Conditions(Writer())
+        assert [conditions.want(effect) for effect in effects] == [True, False], case
+        await conditions.write(A)
+        assert written.pop() == want, case
+    assert not Conditions(Writer()).want(msgspec.structs.replace(kept, patch=False)), "the API server has it"

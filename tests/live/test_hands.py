@@ -12,10 +12,10 @@ import pytest
 
 from builders import WALL
 from carbon_scheduler.core import events
-from carbon_scheduler.core.decision import Bind, Decision
+from carbon_scheduler.core.decision import Bind, Decision, Evict
 from carbon_scheduler.core.model import NodeName, PodUid
 from carbon_scheduler.kube.clock import SystemClock
-from carbon_scheduler.kube.writes import BindAnswer
+from carbon_scheduler.kube.writes import BindAnswer, EvictAnswer
 from carbon_scheduler.live import hands as module
 from carbon_scheduler.live.hands import Hands
 from carbon_scheduler.observe.log import Narrator, Sink
@@ -35,8 +35,12 @@ class FakeWriter:
 
     def __init__(self, answer: BindAnswer) -> None:
         self.answer = answer
+        self.evictions: dict[str, EvictAnswer] = {}
         self.gate = asyncio.Event()
         self.asked: list[str] = []
+
+    async def evict(self, effect: Evict) -> EvictAnswer:
+        return self.evictions[effect.name]
 
     async def bind(self, effect: Bind) -> BindAnswer:
         self.asked.append(effect.name)
@@ -50,6 +54,9 @@ class FakeRecorder:
         self.closed = False
 
     def start(self) -> None: ...
+
+    def preempted(self, effect: Evict) -> None:
+        self.said.append(f"{effect.name} for {effect.preemptor_name}")
 
     def scheduled(self, effect: Bind) -> None:
         self.said.append(effect.name)
@@ -128,3 +135,28 @@ async def test_a_binding_that_does_not_end_is_said_to_be_under_way(monkeypatch: 
         assert not await hands.drain()
         assert heard == []
         assert recorder.closed
+
+
+async def test_what_becomes_of_victims_is_told_and_comes_back() -> None:
+    writer = FakeWriter(BindAnswer("bound"))
+    writer.evictions = {
+        "low": EvictAnswer("evicted", 200),
+        "gone": EvictAnswer("gone", 404),
+        "kept": EvictAnswer("failed", 403, "forbidden"),
+        "kept-too": EvictAnswer("failed", 403, "forbidden"),
+    }
+    async with working(writer) as (hands, heard, lines, recorder):
+        for name in writer.evictions:
+            uid = PodUid(f"u-{name}")
+            hands.evict(Evict(uid, "default", name, NodeName("n"), PodUid("u-high"), "default", "high"))
+        assert await hands.drain()
+    found = {event.uid: type(event) for event in heard}
+    assert found == {
+        "u-low": events.Evicted,
+        "u-gone": events.Evicted,
+        "u-kept": events.NotEvicted,
+        "u-kept-too": events.NotEvicted,
+    }
+    assert recorder.said == ["low for high"]
+    assert sum("evicted from n to make room for default/high" in line for line in lines) == 1
+    assert sum("was not evicted: forbidden" in line for line in lines) == 1, "a problem is said once"

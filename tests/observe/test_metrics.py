@@ -67,6 +67,21 @@ def test_attempts_and_bindings() -> None:
     assert got[key("binds_total", result="unknown")] == 1
 
 
+def test_preemption() -> None:
+    metrics = make_metrics()
+    for victims in (0, 3, 200):
+        metrics.preemption(victims)
+    metrics.eviction("evicted")
+    got = samples(metrics)
+    assert got[key("preemption_attempts_total")] == 3
+    assert got[key("preemption_victims_count")] == 2, "an attempt without victims is no size of a group of victims"
+    assert got[key("preemption_victims_bucket", le="2.0")] == 0
+    assert got[key("preemption_victims_bucket", le="4.0")] == 1
+    assert got[key("preemption_victims_bucket", le="64.0")] == 1
+    assert got[key("evictions_total", result="evicted")] == 1
+    assert got[key("evictions_total", result="failed")] == 0
+
+
 def test_pending_pods_of_every_queue() -> None:
     metrics = make_metrics()
     metrics.pending({"active": 3, "gated": 1})

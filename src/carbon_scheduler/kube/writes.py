@@ -89,7 +89,7 @@ class Writer:
         self._client = client
         self._converter = converter or Converter()
         self._conditioned: dict[PodUid, None] = {}
-        self._refused: dict[PodUid, decision.Unschedulable | decision.ClearNomination] = {}
+        self._refused: dict[PodUid, tuple[str | None, ...]] = {}
 
     async def bind(self, effect: decision.Bind) -> BindAnswer:
         """POSTs the Binding once. Whatever the body of a 2xx answer says (it is a Status without target): it is bound.
@@ -135,7 +135,7 @@ class Writer:
         """
         if not isinstance(effect, ClearNomination) and not effect.patch:
             return True
-        if self._refused.get(effect.uid) == effect:
+        if self._refused.get(effect.uid) == _content(effect):
             return False
         cleared: dict[str, object] = {"nominatedNodeName": None}
         status = cleared if isinstance(effect, ClearNomination) else self._status(effect)
@@ -147,7 +147,7 @@ class Writer:
         if isinstance(error, ApiStatusError) and error.code not in (409, 429) and error.code < 500:
             if error.code != 404:  # gone meanwhile is no problem
                 _log.warning("%s", error)
-                _remember(self._refused, effect.uid, effect)
+                _remember(self._refused, effect.uid, _content(effect))
         elif still_wanted():
             _log.warning("%s; given up after %d tries", error, CONDITION_TRIES)
         return False
@@ -217,6 +217,13 @@ class Writer:
         if effect.nominate is not None:
             status["nominatedNodeName"] = effect.nominate or None  # null takes it away
         return status
+
+
+def _content(effect: decision.Unschedulable | decision.ClearNomination) -> tuple[str | None, ...]:
+    """What a write of it would say."""
+    if isinstance(effect, ClearNomination):
+        return ("",)
+    return effect.reason, effect.message, effect.nominate
 
 
 def _remember(memory: dict[PodUid, T], uid: PodUid, what: T) -> None:
