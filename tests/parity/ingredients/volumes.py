@@ -37,19 +37,25 @@ class _Volumes:
         self.claims: list[JSON] = []
         self.volumes: list[JSON] = []
         self.names = [node["metadata"]["name"] for node in draft.nodes] or ["gone"]
+        self.usual = draft.one_of(
+            "usual disks", (None, "awsElasticBlockStore", "gcePersistentDisk", "iscsi", "rbd"), (2, 1, 1, 1, 1)
+        )
 
     def add(self) -> None:
         draft = self.draft
         for node in draft.nodes:
             self._label(labels_of(node))
         draft.extra["storageclasses"] = [self._class(name) for name in CLASSES[:-1] if draft.rng.random() < 0.97]
-        for i in range(draft.one_of("number of claims", (0, 1, 2, 3, 4), (1, 6, 8, 4, 2))):
+        for i in range(draft.one_of("number of claims", (0, 1, 2, 3, 4), (1, 4, 8, 6, 3))):
             self._claim(f"c{i}")
-        for i in range(draft.one_of("number of further volumes", range(7))):
-            self._volume(f"free-{i}", draft.one_of("class of a free volume", (*CLASSES[:5], ""), (4, 6, 2, 1, 1, 1)))
-        self._use(draft.pod)
+        for i in range(draft.one_of("number of further volumes", range(9))):
+            self._volume(f"free-{i}", draft.one_of("class of a free volume", (*CLASSES[:5], ""), (4, 12, 2, 1, 1, 1)))
+        if draft.chance("just enough volumes", 0.2):
+            self._just_enough()
+        else:
+            self._use(draft.pod)
         for pod in draft.pods:
-            if draft.rng.random() < 0.4:
+            if draft.rng.random() < 0.5:
                 self._use(pod)
         draft.extra["csidrivers"] = [self._driver(name) for name in DRIVERS if draft.rng.random() < 0.7]
         draft.extra["csinodes"] = [self._csi_node(name) for name in self.names if draft.rng.random() < 0.8]
@@ -181,7 +187,7 @@ class _Volumes:
             return
         immediate = state in ("immediate", "reserved")
         names = ("now", "no-mode", "gone", None, "") if immediate else CLASSES[:5]
-        weights = (4, 1, 2, 1, 1) if immediate else (6, 6, 4, 3, 2)
+        weights = (4, 1, 2, 1, 1) if immediate else (5, 10, 4, 3, 2)
         of_class = draft.one_of("class of an immediate claim" if immediate else "class of a claim", names, weights)
         meta: JSON = {"name": name, "namespace": namespace, "uid": f"{draft.name}/{namespace}/{name}"}
         spec: JSON = {
@@ -222,7 +228,7 @@ class _Volumes:
             self._volume(f"for-{meta['namespace']}-{meta['name']}", of_class, claim)
 
     def _modes(self, whose: str) -> list[str]:
-        form = self.draft.one_of(f"access modes of a {whose}", ("once", "one pod", "any"), (6, 2, 2))
+        form = self.draft.one_of(f"access modes of a {whose}", ("once", "one pod", "any"), (10, 2, 2))
         if form == "once":
             return [MODES[0]]
         return (
@@ -234,9 +240,9 @@ class _Volumes:
     def _details(self, spec: JSON) -> None:
         """What a claim and a volume must have alike."""
         draft = self.draft
-        if (mode := draft.one_of("volume mode", (None, "Filesystem", "Block"), (4, 8, 1))) is not None:
+        if (mode := draft.one_of("volume mode", (None, "Filesystem", "Block"), (8, 16, 1))) is not None:
             spec["volumeMode"] = mode
-        if (attributes := draft.one_of("attributes class", (None, "gold", ""), (16, 1, 1))) is not None:
+        if (attributes := draft.one_of("attributes class", (None, "gold", ""), (32, 1, 1))) is not None:
             spec["volumeAttributesClassName"] = attributes
         if "resources" in spec and draft.chance("a claim selects volumes", 0.15):
             form = draft.one_of("selector of volumes", ("empty", "labels", "expression"))
@@ -247,6 +253,42 @@ class _Volumes:
                 operator = draft.rng.choice(("In", "NotIn", "Exists", "DoesNotExist"))
                 values = ["fast"] if operator in ("In", "NotIn") else []
                 spec["selector"] = {"matchExpressions": [filled(key="tier", operator=operator, values=values)]}
+
+    def _just_enough(self) -> None:
+        """The pending pod wants volumes of several sizes, of which there are hardly enough."""
+        draft = self.draft
+        volumes = draft.pod["spec"].setdefault("volumes", [])
+        for i in range(draft.one_of("volumes wanted", (2, 3))):
+            name, size = f"tight-{i}", (60, 120, 240)[i] * MIB
+            meta: JSON = {"name": name, "namespace": draft.pod["metadata"]["namespace"], "uid": f"{draft.name}/{name}"}
+            spec = {
+                "accessModes": [MODES[0]],
+                "resources": {"requests": {"storage": str(size)}},
+                "storageClassName": "local",
+            }
+            claim: JSON = {"metadata": meta, "spec": spec, "status": {"phase": "Pending"}}
+            self.claims.append(claim)
+            volumes.append({"name": name, "persistentVolumeClaim": {"claimName": name}})
+            if draft.chance("its volume is there", 0.9):
+                self._plain_volume(name, size, claim if draft.chance("it is reserved", 0.3) else None)
+        for i in range(draft.rng.randint(0, 2)):
+            self._plain_volume(f"spare-{i}", draft.rng.choice((60, 120, 240)) * MIB, None)
+        draft.rng.shuffle(volumes)
+
+    def _plain_volume(self, name: str, size: int, claim: JSON | None) -> None:
+        spec: JSON = {
+            "capacity": {"storage": str(size + len(self.volumes))},
+            "accessModes": [MODES[0]],
+            "storageClassName": "local",
+            "local": {"path": "/mnt"},
+        }
+        if claim is not None:
+            self._refer(spec, claim)
+        if self.draft.chance("it is on a few nodes", 0.5):
+            some = sorted({self.draft.rng.choice(self.names) for _ in range(4)})
+            there = {"key": "kubernetes.io/hostname", "operator": "In", "values": some}
+            spec["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [there]}]}}
+        self.volumes.append({"metadata": {"name": f"of-{name}"}, "spec": spec, "status": {"phase": "Available"}})
 
     # -- volumes ---------------------------------------------------------------------------------------------------
 
@@ -301,7 +343,7 @@ class _Volumes:
         """Where a volume can be reached from: by its node affinity and by its labels."""
         draft, rng = self.draft, self.draft.rng
         form = draft.one_of(
-            "node affinity of a volume", ("none", "node", "zone", "anything", "fields"), (5, 4, 3, 3, 1)
+            "node affinity of a volume", ("none", "node", "zone", "anything", "fields"), (8, 4, 3, 3, 1)
         )
         terms: list[JSON] = []
         if form == "node":
@@ -322,8 +364,9 @@ class _Volumes:
         if terms:
             spec["nodeAffinity"] = {"required": {"nodeSelectorTerms": terms}}
         labels = meta.get("labels", {})
+        labelled = draft.chance("zone labels of a volume", 0.45)
         for key in (*ZONE_KEYS, *REGION_KEYS):
-            if rng.random() < 0.12:
+            if labelled and rng.random() < 0.4:
                 places: Sequence[str] = ZONES if key in ZONE_KEYS else ("eu-west", "us-east")
                 joined = "__".join(rng.sample(places, k=rng.randint(1, 2)))
                 odd = draft.chance("a zone label that cannot be read", 0.08)
@@ -367,25 +410,24 @@ class _Volumes:
     def _old(self, kind: str, *, of_volume: bool) -> JSON:
         """A source of an in-tree type. Few identities, so that they meet."""
         draft, rng = self.draft, self.draft.rng
-        disk = rng.choice(("d1", "d2", "d3"))
+        disk = rng.choice(("d1", "d2"))
         match kind:
             case "local":
                 return {"path": "/mnt"}
             case "nfs":
                 return {"server": "s", "path": "/"}
             case "awsElasticBlockStore":
-                form = draft.one_of("EBS id", ("bare", "with zone", "short", "odd"), (6, 4, 2, 1))
+                form = draft.one_of("EBS id", ("bare", "with zone", "short", "odd"), (12, 4, 2, 1))
                 ids = {"bare": f"vol-{disk}", "with zone": f"aws://eu-west-a/vol-{disk}", "short": f"aws:///vol-{disk}"}
-                return filled(volumeID=ids.get(form, f"aws://eu-west-a/{disk}"), readOnly=rng.random() < 0.3)
+                return filled(volumeID=ids.get(form, f"aws://eu-west-a/{disk}"), readOnly=rng.random() < 0.5)
             case "gcePersistentDisk":
                 return filled(pdName=disk, readOnly=rng.random() < 0.5)
             case "iscsi":
                 return filled(targetPortal="p", iqn=disk, lun=0, readOnly=rng.random() < 0.5)
             case "rbd":
-                monitors = rng.sample(("m1", "m2", "m3"), k=rng.randint(1, 2))
-                return filled(
-                    monitors=monitors, image=disk, pool=rng.choice(("rbd", "pool")), readOnly=rng.random() < 0.5
-                )
+                monitors = rng.sample(("m1", "m2", "m3"), k=rng.choice((1, 1, 2)))
+                pool = rng.choice(("rbd", "rbd", "pool"))
+                return filled(monitors=monitors, image=disk, pool=pool, readOnly=rng.random() < 0.4)
             case "azureDisk":
                 made = draft.one_of("kind of an azure disk", ("Managed", "Shared", "managed"), (8, 1, 1))
                 return {"diskName": disk, "diskURI": f"/subscriptions/{disk}", "kind": made}
@@ -402,13 +444,15 @@ class _Volumes:
         draft = self.draft
         pending = pod is draft.pod
         volumes = pod["spec"].setdefault("volumes", [])
-        for i in range(draft.one_of("volumes of a pod", (0, 1, 2, 3, 4), (1, 6, 4, 2, 1))):
+        for i in range(draft.one_of("volumes of a pod", (0, 1, 2, 3, 4), (1, 5, 6, 3, 1))):
             kind = draft.one_of(
                 "a pod's volume is",
                 ("claim", "ephemeral", "csi", "emptyDir", "awsElasticBlockStore", "gcePersistentDisk", "iscsi", "rbd",
                  "azureDisk", "cinder", "portworxVolume", "azureFile", "vsphereVolume"),
                 (24, 2, 1, 1, 2, 2, 2, 2, 1, 1, 1, 1, 1),
             )  # fmt: skip
+            if self.usual is not None and draft.rng.random() < 0.6:
+                kind = self.usual
             volume: JSON = {"name": f"v{i}"}
             if kind == "claim":
                 there = [c["metadata"]["name"] for c in self.claims if c["metadata"]["name"][1:].isdigit()]
