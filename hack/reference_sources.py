@@ -109,6 +109,8 @@ def _kind(info: msgspec.inspect.Type) -> tuple[str, str]:
             return kind, f"{low} to {info.le:g}" if info.le is not None and low else low
         case msgspec.inspect.StrType():
             return "text", ""
+        case msgspec.inspect.BoolType():
+            return "yes or no", "`true`, `false`"
     raise TypeError(f"a key of type {info}: teach _kind how to describe it")
 
 

@@ -296,16 +296,6 @@ async def test_the_rights_of_the_manifest_are_enough(
     assert {"Scheduled", "FailedScheduling", "InvalidAnnotation"} <= reasons
 
 
-PREEMPTION_OFF: Final = """
-apiVersion: kubescheduler.config.k8s.io/v1
-kind: KubeSchedulerConfiguration
-profiles:
-  - schedulerName: carbon-aware-scheduler
-    plugins:
-      multiPoint: {disabled: [{name: DefaultPreemption}]}
-"""
-
-
 async def test_the_rights_of_preemption_can_be_taken_out_with_it(
     cluster: Cluster,
     audit: AuditLog,
@@ -329,11 +319,10 @@ async def test_the_rights_of_preemption_can_be_taken_out_with_it(
         },
     )
     plane.request("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": account}})
-    (off := tmp_path / "profiles.yaml").write_text(PREEMPTION_OFF)
     await cluster.create(full_nodes(PODS_A_NODE))
     async with PodWatch(cluster) as watch:
         kubeconfig = plane.service_account_kubeconfig("default", account)
-        process = start_scheduler(kubeconfig, "--kube-scheduler-config", str(off))
+        process = start_scheduler(kubeconfig, settings={"CARBON_SCHEDULER_PREEMPTION": "false"})
         await cluster.create([*pods_of(5), make_pod("huge", cpu="64", priority=None)])
         await watch.until(5, within_s=30)
         await eventually(lambda: _condition(cluster, "huge"), "the huge pod is marked", within_s=10)

@@ -35,6 +35,7 @@ NEEDS: dict[str, tuple[tuple[Profile, ...], set[str]]] = {
 def test_what_the_profiles_need(sentence: str) -> None:
     profiles, want = NEEDS[sentence]
     assert needs(profiles) == want
+    assert needs(profiles, preemption=False) == want - {"preemption"}
 
 
 def test_each_kind_is_where_the_api_has_it() -> None:
