@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -156,3 +157,27 @@ def test_where_no_node_has_an_image_nothing_is_worked_out() -> None:
     one, other = (plugin.prepare(make_pod(spec={"images": (name,)}), snap) for name in ("app", "db"))
     assert one is other
     assert one.constant == 0
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=9), min_size=1, max_size=6),
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+)
+def test_equal_to_the_sum_node_by_node(there: list[list[int]], asked: list[int]) -> None:
+    """Few different images are looked up in a table of their combinations, many are added up, those on all nodes are constant."""
+    sizes = {f"i{n}": (n + 1) * 170 * MIB + 1 for n in range(10)}
+    nodes = []
+    for at, numbers in enumerate(there):
+        images = tuple(Image((f"i{n}",), sizes[f"i{n}"]) for n in dict.fromkeys(numbers))
+        nodes.append(msgspec.structs.replace(make_node(f"n{at}"), images=images))
+    want = []
+    for one in nodes:
+        mine = {name for image in one.images for name in image.names}
+        total = 0
+        for name in (f"i{n}" for n in asked):
+            if name in mine:
+                spread = sum(any(name in image.names for image in other.images) for other in nodes) / len(nodes)
+                total += int(float(sizes[name]) * spread)
+        ceiling = 1000 * MIB * 2
+        want.append(100 * (min(max(total, 23 * MIB), ceiling) - 23 * MIB) // (ceiling - 23 * MIB))
+    assert scores(tuple(f"i{n}" for n in asked), *nodes, containers=2) == want

@@ -76,7 +76,7 @@ def main() -> int:
         few = range(asked.first, asked.first + asked.cases // 5)
         print(f"{len(few)} cases of {len(profiles.made)} profiles", flush=True)
         with Oracle(names, config=profiles.write(Path(folder) / "profiles.json")) as oracle:
-            failures += compared(f"{asked.seed} profiles", few, names, oracle, coverage, profiles)
+            failures += compared(f"{asked.seed}-profiles", few, names, oracle, coverage, profiles)
     print(*coverage.lines(), *holes, sep="\n")
     print(*(f"never generated in a profile: {what}" for what in profiles.choices.never), sep="\n")
     print(f"{failures} differences in {coverage.cases} cases, {time.monotonic() - begun:.0f} s")

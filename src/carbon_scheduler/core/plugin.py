@@ -152,6 +152,8 @@ class Plugin:
     """What its arrays depend on: what the node is; also what runs on it; or anything in the snapshot. The states of the last
     sort are prepared anew for each attempt, asked once for all nodes and once for the feasible ones, and never kept: what such
     a plugin wants to keep between attempts, it keeps itself."""
+    filters: bool = True
+    """False where a profile has the plugin's PreFilter and Filter off: then `prepare` rejects no pod."""
     sums: bool = False
     """Of what runs on a node it reads nothing but `requested` and `pod_count`: preemption then works its answer out for many
     nodes at once."""

@@ -13,7 +13,7 @@ from carbon_scheduler.core.plugins.node_ports import NodePorts
 from carbon_scheduler.core.plugins.node_volume_limits import NodeVolumeLimits
 from carbon_scheduler.core.plugins.part import Part
 from carbon_scheduler.core.plugins.pod_topology_spread import PodTopologySpread
-from carbon_scheduler.core.plugins.profiles import IMPLEMENTS, Enabled, enabled
+from carbon_scheduler.core.plugins.profiles import IMPLEMENTS, enabled
 from carbon_scheduler.core.plugins.resources import NodeResourcesBalancedAllocation, NodeResourcesFit
 from carbon_scheduler.core.plugins.taints import NodeUnschedulable, TaintToleration
 from carbon_scheduler.core.plugins.volume_binding import VolumeBinding
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
     from carbon_scheduler.core.plugin import Plugin
 
-_MAKERS: Final[dict[str, Callable[[Profile, Enabled], Plugin]]] = {
-    "NodeUnschedulable": lambda *_: NodeUnschedulable(),
-    "NodeName": lambda *_: NodeName(),
-    "TaintToleration": lambda *_: TaintToleration(),
-    "NodeAffinity": lambda p, on: NodeAffinity(p.added_affinity, filters="NodeAffinity" in on.filters),
-    "NodePorts": lambda *_: NodePorts(),
-    "NodeResourcesFit": lambda p, _: NodeResourcesFit(p.fit),
-    "VolumeRestrictions": lambda *_: VolumeRestrictions(),
-    "NodeVolumeLimits": lambda *_: NodeVolumeLimits(),
-    "VolumeBinding": lambda *_: VolumeBinding(),
-    "VolumeZone": lambda *_: VolumeZone(),
-    "PodTopologySpread": lambda p, _: PodTopologySpread(p.default_constraints),
-    "InterPodAffinity": lambda p, _: InterPodAffinity(
+_MAKERS: Final[dict[str, Callable[[Profile], Plugin]]] = {
+    "NodeUnschedulable": lambda _: NodeUnschedulable(),
+    "NodeName": lambda _: NodeName(),
+    "TaintToleration": lambda _: TaintToleration(),
+    "NodeAffinity": lambda p: NodeAffinity(p.added_affinity),
+    "NodePorts": lambda _: NodePorts(),
+    "NodeResourcesFit": lambda p: NodeResourcesFit(p.fit),
+    "VolumeRestrictions": lambda _: VolumeRestrictions(),
+    "NodeVolumeLimits": lambda _: NodeVolumeLimits(),
+    "VolumeBinding": lambda _: VolumeBinding(),
+    "VolumeZone": lambda _: VolumeZone(),
+    "PodTopologySpread": lambda p: PodTopologySpread(p.default_constraints),
+    "InterPodAffinity": lambda p: InterPodAffinity(
         p.hard_pod_affinity_weight,
         ignore_preferred_terms_of_existing_pods=p.ignore_preferred_terms_of_existing_pods,
     ),
-    "NodeResourcesBalancedAllocation": lambda p, _: NodeResourcesBalancedAllocation(p.balanced_resources),
-    "ImageLocality": lambda *_: ImageLocality(),
-    "NodeDeclaredFeatures": lambda *_: NodeDeclaredFeatures(),
+    "NodeResourcesBalancedAllocation": lambda p: NodeResourcesBalancedAllocation(p.balanced_resources),
+    "ImageLocality": lambda _: ImageLocality(),
+    "NodeDeclaredFeatures": lambda _: NodeDeclaredFeatures(),
 }
 """Each plugin that filters or scores, as a profile's arguments make it. Their order is `profiles.IMPLEMENTS`'."""
 
@@ -60,7 +60,7 @@ def make_profile(profile: Profile) -> tuple[Plugin, ...]:
         filters, scores = name in on.filters, name in on.scores
         if "filter" not in points and not scores:
             continue
-        plugin = _MAKERS[name](profile, on)
+        plugin = _MAKERS[name](profile)
         if ("filter" in points and not filters) or ("score" in points and not scores):
             plugin = Part(plugin, filters=filters, prepares=name in on.prepares, scores=scores)
         plugin.weight = on.scores.get(name, 0)

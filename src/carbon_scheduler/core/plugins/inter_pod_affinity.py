@@ -79,9 +79,17 @@ class InterPodAffinity(Plugin):
                 del self._shapes[next(iter(self._shapes))]
         self._shapes[id(spec)] = shape  # it keeps the spec alive, so that its id stays its own
         if shape.unreadable is not None:
-            return shape.unreadable
+            return shape.unreadable if self.filters else self._unscored(spec, shape.unreadable)
         shape.refresh(snap)
         return _Now(shape) if shape.filters or shape.scores else _SILENT
+
+    def _unscored(self, spec: PodSpec, why: Rejected) -> State:
+        """Terms that cannot be read, where a profile has the filter off: PreScore fails, unless it need not look at them."""
+        if self._ignores and not (spec.preferred_pod_affinity or spec.preferred_pod_anti_affinity):
+            return _SILENT
+        failed = State()
+        failed.failure = why.reasons[0]
+        return failed
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         if change.kind == "self":

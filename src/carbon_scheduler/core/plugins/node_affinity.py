@@ -168,11 +168,9 @@ class NodeAffinity(Plugin):
     weight = 2
     hears = frozenset({"node"})
 
-    def __init__(self, added: AddedAffinity = _NONE, *, filters: bool = True) -> None:
-        """`added`: what the profile wants of every node beside the pod. `filters`: False where a profile leaves only the
-        score on."""
+    def __init__(self, added: AddedAffinity = _NONE) -> None:
+        """`added`: what the profile wants of every node beside the pod."""
         self._added = None if added == _NONE else added
-        self._filters = filters
 
     def key(self, pod: Pod) -> object:
         spec = pod.spec
@@ -187,7 +185,7 @@ class NodeAffinity(Plugin):
 
     def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
         spec = pod.spec
-        if self._filters and spec.required_affinity and pinned_names(spec.required_affinity) == frozenset():
+        if self.filters and spec.required_affinity and pinned_names(spec.required_affinity) == frozenset():
             return Rejected(UNRESOLVABLE, ("pod affinity terms conflict",))
         return _Affinity(spec.node_selector, spec.required_affinity, spec.preferred_affinity, self._added or _NONE)
 

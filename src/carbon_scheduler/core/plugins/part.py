@@ -55,7 +55,7 @@ class Part(Plugin):
 
     def __init__(self, whole: Plugin, *, filters: bool, prepares: bool, scores: bool) -> None:
         self._whole = whole
-        self._filters = filters
+        whole.filters = self.filters = filters
         self._prepares = prepares
         self._scores = scores
         self.name = whole.name
@@ -70,10 +70,10 @@ class Part(Plugin):
     def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
         made = self._whole.prepare(pod, snap)
         if isinstance(made, Rejected):
-            return made if self._filters else State()
+            return made
         relative = type(made).normalise is not State.normalise
         part = _RelativePart if relative else _Part
-        return part(made, filters=self._filters, prepares=self._prepares, scores=self._scores)
+        return part(made, filters=self.filters, prepares=self._prepares, scores=self._scores)
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         return self._whole.wakes(pod, change, snap)

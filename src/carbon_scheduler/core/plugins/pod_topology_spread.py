@@ -88,6 +88,8 @@ class PodTopologySpread(Plugin):
 
     def _made(self, pod: Pod, default: Selector, snap: Snapshot) -> SpreadState | Rejected:
         found = self._constraints(pod.spec, default)
+        if not self.filters:
+            found = msgspec.structs.replace(found, hard=())
         if problem := next((c.fault for c in found.hard if c.fault), ""):
             return Rejected(ERROR, (f"obtaining pod's hard topology spread constraints: {problem}",))
         if problem := next((c.fault for c in found.soft if c.fault), ""):

@@ -133,7 +133,7 @@ class NodeResourcesFit(Plugin):
         requests = pod.spec.requests
         ignored = frozenset(name for name, _ in requests.scalars if self._ignores(name))
         state = _Fit(requests, ignored) if self._as_usual else _FitBy(requests, ignored, self._args)
-        if len(state.reasons) > MAX_REASONS:
+        if self.filters and len(state.reasons) > MAX_REASONS:
             return Rejected(UNRESOLVABLE, (f"pod requests more than {MAX_REASONS - 1} different resources",))
         return state
 

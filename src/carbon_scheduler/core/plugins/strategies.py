@@ -7,6 +7,7 @@ float64 too.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,8 +67,10 @@ def allocation(args: FitArgs, amounts: Sequence[int], snap: Snapshot, rows: Rows
     return (2 * total + divisor) // (2 * divisor) if ratio else total // divisor  # rounded half up, or cut
 
 
-def curve(shape: Sequence[tuple[int, int]]) -> Ints:
-    """int64 (101,): the score of each utilisation in percent, straight between the points and level beyond them."""
+@cache
+def curve(shape: tuple[tuple[int, int], ...]) -> Ints:
+    """int64 (101,), read only: the score of each utilisation in percent, straight between the points and level beyond them.
+    Cost: none after the first time; there are as many shapes as profiles."""
     found = [shape[-1][1] * _SCALE] * 101
     for p in range(101):
         for i, (x, y) in enumerate(shape):
