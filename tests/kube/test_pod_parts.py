@@ -178,6 +178,7 @@ VOLUMES: dict[str, tuple[JSON, tuple[PodVolume, ...]]] = {
     "a claim": ({"persistentVolumeClaim": {"claimName": "data", "readOnly": True}}, (PodVolume("claim", "data"),)),
     "a claim without a name": ({"persistentVolumeClaim": {}}, (PodVolume("claim", ""),)),
     "generic ephemeral": ({"ephemeral": {"volumeClaimTemplate": {"spec": {}}}}, (PodVolume("ephemeral", "v"),)),
+    "a CSI driver's own": ({"csi": {"driver": "secrets.example.com"}}, (PodVolume("csi", "secrets.example.com"),)),
     "EBS": (
         {"awsElasticBlockStore": {"volumeID": "vol-1", "readOnly": True}},
         (PodVolume("awsElasticBlockStore", "vol-1", True),),

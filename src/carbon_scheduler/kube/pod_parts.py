@@ -110,6 +110,8 @@ def volumes(found: list[parts.Volume | None], refusal: Refusal) -> tuple[model.P
             made.append(model.PodVolume("claim", volume.persistent_volume_claim.claim_name or ""))
         elif volume.ephemeral is not None:
             made.append(model.PodVolume("ephemeral", volume.name or ""))
+        elif volume.csi is not None:
+            made.append(model.PodVolume("csi", volume.csi.driver or ""))
         elif (in_tree := _in_tree(volume)) is not None:
             made.append(in_tree)
     return tuple(made)

@@ -73,6 +73,10 @@ class ClaimSource(Wire):
     claim_name: str | None = None
 
 
+class InlineCsi(Wire):
+    driver: str | None = None
+
+
 class ImageSource(Wire):
     reference: str | None = None
 
@@ -118,6 +122,7 @@ class Volume(Wire):
     name: str | None = None
     persistent_volume_claim: ClaimSource | None = None
     ephemeral: Present | None = None
+    csi: InlineCsi | None = None
     image: ImageSource | None = None
     aws_elastic_block_store: Ebs | None = None
     gce_persistent_disk: GcePd | None = None

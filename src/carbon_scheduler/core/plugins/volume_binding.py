@@ -34,6 +34,11 @@ class Claims(Struct, frozen=True):
     waiting: tuple[Claim, ...]
 
 
+def uses_claims(pod: Pod) -> bool:
+    """Whether any of the pod's volumes is a claim, its own ephemeral one included."""
+    return any(volume.kind in ("claim", "ephemeral") for volume in pod.spec.volumes)
+
+
 def claims_of(pod: Pod, snap: Snapshot) -> Claims | Rejected:
     """What the pod's claims are, as assumed, or why it cannot be scheduled with them."""
     keys = [(volume, claim_key(pod, volume)) for volume in pod.spec.volumes if volume.kind in ("claim", "ephemeral")]
@@ -133,7 +138,7 @@ class VolumeBinding(Plugin):
         self._reach = Reach()
 
     def key(self, pod: Pod) -> bool | None:
-        return any(volume.kind in ("claim", "ephemeral") for volume in pod.spec.volumes) or None
+        return uses_claims(pod) or None
 
     def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
         claims = claims_of(pod, snap)
