@@ -60,6 +60,39 @@ class Bind(_Effect, frozen=True):
     scheduler_name: str = "carbon-aware-scheduler"
 
 
+class VolumeWrite(Struct, frozen=True):
+    """A PersistentVolume whose claimRef is to name a claim, unless it has changed since `resource_version`. `found`: the
+    scheduler found the match, which an annotation is to say."""
+
+    name: str
+    resource_version: str
+    claim_namespace: str
+    claim_name: str
+    claim_uid: str
+    found: bool
+
+
+class ClaimWrite(Struct, frozen=True):
+    """A claim whose annotation volume.kubernetes.io/selected-node is to name the node, unless it has changed."""
+
+    namespace: str
+    name: str
+    resource_version: str
+
+
+class BindVolumes(_Effect, frozen=True):
+    """Write down how a pod's claims are to be met on a node, volumes first, in this order, stopping at the first that fails.
+    Answered by `VolumesWritten` or `VolumesNotWritten` with the same `seq`."""
+
+    uid: PodUid
+    namespace: str
+    name: str
+    node: NodeName
+    seq: int
+    volumes: tuple[VolumeWrite, ...]
+    claims: tuple[ClaimWrite, ...]
+
+
 class ReadPod(_Effect, frozen=True):
     """GET the pod, until there is an answer. Answered by `PodRead` with the same `seq` (of the Binding in doubt)."""
 
@@ -129,6 +162,24 @@ class ZonesInUse(_Effect, frozen=True):
     grid_zones: tuple[GridZone, ...]
 
 
+class Overcommitted(_Effect, frozen=True):
+    """The pods on a node request more than it offers: a Warning event on the node, once for each spell. `short` are
+    (resource, requested, offered) in base units, cpu in millicores."""
+
+    node: NodeName
+    uid: str
+    short: tuple[tuple[str, int, int], ...]
+    scheduler_name: str = "carbon-aware-scheduler"
+
+    @property
+    def message(self) -> str:
+        parts = ", ".join(f"{name}: {requested} of {offered}" for name, requested, offered in self.short)
+        return (
+            f"The pods on this node request more than it offers ({parts}); the kubelet fails those that do not fit. "
+            "Does another scheduler use it too?"
+        )
+
+
 class ZoneNotKnown(_Effect, frozen=True):
     """A node names a grid zone that does not exist. Said once per spelling."""
 
@@ -138,4 +189,15 @@ class ZoneNotKnown(_Effect, frozen=True):
     nearest: tuple[str, ...]
 
 
-Effect = PodDetected | Bind | ReadPod | Unschedulable | Evict | ClearNomination | PodWarning | ZonesInUse | ZoneNotKnown
+Effect = (
+    PodDetected
+    | BindVolumes
+    | Bind
+    | ReadPod
+    | Unschedulable
+    | Evict
+    | ClearNomination
+    | PodWarning
+    | ZonesInUse
+    | ZoneNotKnown
+)

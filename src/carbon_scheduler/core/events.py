@@ -102,6 +102,21 @@ class Unknown(_Event, frozen=True):
     message: str = ""
 
 
+class VolumesWritten(_Event, frozen=True):
+    """The API server has taken all that a `BindVolumes` effect asked for."""
+
+    uid: PodUid
+    seq: int
+
+
+class VolumesNotWritten(_Event, frozen=True):
+    """It has refused some of it, or the answer to it was lost. What was written stays, and comes back by the watch."""
+
+    uid: PodUid
+    seq: int
+    message: str
+
+
 class PodRead(_Event, frozen=True):
     """The answer to a `ReadPod` effect: the pod as the API server has it now, or None when it is gone."""
 
@@ -140,6 +155,8 @@ Event = (
     | Refused
     | Unknown
     | PodRead
+    | VolumesWritten
+    | VolumesNotWritten
     | Evicted
     | NotEvicted
 )

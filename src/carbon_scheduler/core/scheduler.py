@@ -9,7 +9,8 @@ No I/O, no clock, no randomness, no logging: equal events give equal effects, by
     2. filter   which nodes may run it, by upstream's plugins
     3. choose   among them the cleanest, by the policy; upstream's score decides between equally clean ones
     4. assume   charge it to the node, so that the next pod sees the room gone
-    5. bind     ask the shell for the Binding; the answer comes back as an event
+    5. bind     ask the shell for the Binding; the answer comes back as an event. A pod whose volumes are still to be chosen
+                waits for them first
 
 An assumption ends by the watch's echo, a deletion, or a definite refusal. A Binding whose answer was lost is settled by
 reading the pod, and while that shows it unbound the same Binding is sent again, with a growing backoff: never another, for
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from carbon_scheduler.core.bindings import Bindings
@@ -56,6 +58,8 @@ from carbon_scheduler.core.events import (
     Synced,
     Tick,
     Unknown,
+    VolumesNotWritten,
+    VolumesWritten,
 )
 from carbon_scheduler.core.evictions import Evictions
 from carbon_scheduler.core.framework import Framework
@@ -68,6 +72,8 @@ from carbon_scheduler.core.plugins.profiles import enabled
 from carbon_scheduler.core.plugins.volume_binding import plan
 from carbon_scheduler.core.preemption import NO_CLAIMS, Enough, Preemption, leaving
 from carbon_scheduler.core.queue import Queue
+from carbon_scheduler.core.volume_bindings import VolumeBindings
+from carbon_scheduler.core.volumes import VolumePlan
 from carbon_scheduler.units import LABEL_PREFIX
 
 if TYPE_CHECKING:
@@ -84,10 +90,8 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.settings import Policy, Settings
 
 _PLACEMENT = LABEL_PREFIX + "placement"
-_UNBOUND = (
-    "a PersistentVolumeClaim waits for its first consumer: this release does not bind such claims yet, and the pod could not "
-    "start without; give it schedulerName default-scheduler, or a claim that is bound"
-)
+_RESERVE = 'running Reserve plugin "VolumeBinding": a volume or claim has changed since it was chosen'
+_PREBIND = 'running PreBind plugin "VolumeBinding": '
 _POLICIES: tuple[Policy, ...] = ("carbon-first", "weighted", "off")
 
 
@@ -112,6 +116,8 @@ class Scheduler:
         self._evictions = Evictions()
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
         self._bindings = Bindings(settings.initial_backoff_s, settings.max_backoff_s)
+        self._volumes = VolumeBindings(self.cluster.snap)
+        self._bind_timeout_s = {p.scheduler_name: p.bind_timeout_s for p in settings.profiles}
         self._gated: dict[PodUid, float] = {}
         """When each was first seen."""
         self._hearing: dict[str, frozenset[str]] = {}
@@ -139,6 +145,11 @@ class Scheduler:
                 self._lost(uid, seq, why)
             case PodRead(uid=uid, seq=seq, pod=answer):
                 self._pod_read(uid, seq, answer)
+            case VolumesWritten(uid=uid, seq=seq):
+                self._volumes.written(uid, seq)
+            case VolumesNotWritten(uid=uid, seq=seq, message=why):
+                if self._volumes.concerns(uid, seq):
+                    self._give_up(uid, _PREBIND + why)
             case Evicted(uid=uid):
                 self._free(self._evictions.accept(uid))
             case NotEvicted(uid=uid):
@@ -263,6 +274,7 @@ class Scheduler:
 
     def _settled(self, uid: PodUid) -> None:
         self._bindings.end(uid)
+        self._volumes.end(uid)
         self._gated.pop(uid, None)
         self._queue.drop(uid)
         self._nominations.put(uid, None)
@@ -309,7 +321,7 @@ class Scheduler:
             binding.lost = False
             self._read(binding)
         else:
-            self._give_up(event.uid, event.message)
+            self._give_up(event.uid, f"binding rejected: {event.message}")
 
     def _lost(self, uid: PodUid, seq: int, why: str) -> None:
         if binding := self._bindings.present(uid, seq):
@@ -332,7 +344,7 @@ class Scheduler:
             return
         binding.reading = False
         if not binding.lost:
-            self._give_up(uid, "the API server refused the binding, and the pod is not bound")
+            self._give_up(uid, "binding rejected: the API server refused the binding, and the pod is not bound")
         elif self._still_fits(binding):
             if binding.sent > 1:
                 self._say(self.cluster.pods[uid], "SchedulerError", f"binding was not answered: {binding.why}")
@@ -348,17 +360,18 @@ class Scheduler:
             self.cluster.assume(uid, node)
             if fits:
                 return True
-        self._give_up(uid, f"its answer was lost, and the pod does not fit on {node} any more")
+        self._give_up(uid, f"binding rejected: its answer was lost, and the pod does not fit on {node} any more")
         return False
 
     def _give_up(self, uid: PodUid, why: str) -> None:
         """The Binding was certainly not carried out: the room is free again, the pod is tried again after a backoff."""
         self._bindings.end(uid)
+        self._volumes.end(uid)
         self.cluster.forget(uid)
         pod = self.cluster.pods[uid]
         if self._ours(pod):
             self._queue.retry(uid, self._at)
-            self._say(pod, "SchedulerError", f"binding rejected: {why}", nominate="")
+            self._say(pod, "SchedulerError", why, nominate="")
         else:
             self._queue.drop(uid)
         self._wake(Change("pod-gone", pod=pod))
@@ -371,6 +384,8 @@ class Scheduler:
         self._at = max(at, self._at)
         self._outbox.sort(key=_whose)  # the order in which events of one batch were told must not matter
         self._outbox += [binding.effect for binding in self._bindings.due(self._at) if self._still_fits(binding)]
+        for bind, problem in [*self._volumes.due(self._at)]:
+            self._volumes_ended(bind, problem)
         if self._ready():
             for _ in range(limit):
                 uid = self._queue.pop(self._at)
@@ -391,7 +406,8 @@ class Scheduler:
         due, waits = self._queue.next_at(), self._grid_use.waits_until(self._at)
         if due is not None and waits is not None:
             due = max(due, waits)
-        return min((when for when in (due, self._bindings.next_at()) if when is not None), default=None)
+        times = (due, self._bindings.next_at(), self._volumes.next_at())
+        return min((when for when in times if when is not None), default=None)
 
     @property
     def grid_zones_in_use(self) -> tuple[GridZone, ...]:
@@ -428,10 +444,7 @@ class Scheduler:
             return self._no_node(pod, verdict)
         ranked = verdict.ranked() if nominated is None else _only(nominated, len(verdict.feasible))
         decision = self._placer.place(pod, self._policy(pod), ranked, feasible, self._wall)
-        if pod.spec.volumes and not self._volumes_ready(pod, decision.node):
-            self._queue.park(uid, self._at, ("VolumeBinding",), _alike(pod))
-            self._say(pod, "SchedulerError", _UNBOUND)
-            return False
+        volumes = self._volumes_of(pod, decision.node)
         self.cluster.assume(uid, decision.node)
         self._nominations.put(uid, None)
         effect = Bind(
@@ -446,7 +459,12 @@ class Scheduler:
             scheduler_name=pod.scheduler_name,
         )
         self._bindings.ask(effect)
-        self._outbox.append(effect)
+        if volumes.nothing_to_do:
+            self._outbox.append(effect)
+        elif asked := self._volumes.ask(effect, volumes, self._at + self._bind_timeout_s[pod.scheduler_name]):
+            self._outbox.append(asked)
+        else:
+            self._give_up(uid, _RESERVE)
         return False
 
     def _slot_kept_for(self, pod: Pod, verdict: Verdict) -> int | None:
@@ -522,11 +540,21 @@ class Scheduler:
             if one.uid in self._queue:
                 self._queue.touch(one.uid, self._at, _alike(self.cluster.pods[one.uid]), one.woken)
 
-    def _volumes_ready(self, pod: Pod, node: NodeName) -> bool:
-        """Whether every claim of a pod has its volume already, so that it can be bound as it is."""
-        if not any(plugin.name == "VolumeBinding" for plugin in self._frameworks[pod.scheduler_name].plugins):
-            return True
-        return plan(pod, self.cluster.snap, self.cluster.snap.slot_of[node]).nothing_to_do
+    def _volumes_of(self, pod: Pod, node: NodeName) -> VolumePlan:
+        """How the pod's claims are to be met on the node that was chosen."""
+        plugins = self._frameworks[pod.scheduler_name].plugins
+        if not pod.spec.volumes or not any(plugin.name == "VolumeBinding" for plugin in plugins):
+            return VolumePlan()
+        return plan(pod, self.cluster.snap, self.cluster.snap.slot_of[node])
+
+    def _volumes_ended(self, bind: Bind, problem: str) -> None:
+        """A pod need not wait for its volumes any longer."""
+        pod = self.cluster.pods[bind.uid]
+        if problem or not self._ours(pod):
+            self._give_up(bind.uid, _PREBIND + problem)
+            return
+        self._volumes.end(bind.uid)
+        self._outbox.append(msgspec.structs.replace(bind, waited_s=self._at - self._queue.first_at(bind.uid)))
 
     def _policy(self, pod: Pod) -> Policy:
         """The pod's annotation, else its namespace's, else its profile's; an unknown word counts as none."""

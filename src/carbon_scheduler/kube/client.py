@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
+MERGE = "application/merge-patch+json"
 MAX_ANSWER_B = 64 * 1024 * 1024
 MAX_LINE_B = 16 * 1024 * 1024
 SILENCE_S = 150.0

@@ -16,7 +16,15 @@ from carbon_scheduler.live.conditions import Conditions
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from carbon_scheduler.core.decision import Bind, ClearNomination, Evict, PodWarning, ReadPod, Unschedulable
+    from carbon_scheduler.core.decision import (
+        Bind,
+        BindVolumes,
+        ClearNomination,
+        Evict,
+        PodWarning,
+        ReadPod,
+        Unschedulable,
+    )
     from carbon_scheduler.kube.clock import Clock
     from carbon_scheduler.kube.recorder import EventRecorder
     from carbon_scheduler.kube.writes import Writer
@@ -67,6 +75,9 @@ class Hands:
 
     def bind(self, effect: Bind) -> None:
         self._binds.put_nowait((effect, self._clock.monotonic()))
+
+    def bind_volumes(self, effect: BindVolumes) -> None:
+        self._chores.put_nowait(self._bind_volumes(effect))
 
     def read(self, effect: ReadPod) -> None:
         self._chores.put_nowait(self._read(effect))
@@ -151,6 +162,14 @@ class Hands:
             case "gone":
                 pass
         self._answer(answer.event(effect, self._clock.monotonic(), self._clock.wall()))
+
+    async def _bind_volumes(self, effect: BindVolumes) -> None:
+        problem = await self._writer.bind_volumes(effect)
+        now = self._clock.monotonic(), self._clock.wall()
+        if problem:
+            self._answer(events.VolumesNotWritten(*now, effect.uid, effect.seq, problem))
+        else:
+            self._answer(events.VolumesWritten(*now, effect.uid, effect.seq))
 
     async def _read(self, effect: ReadPod) -> None:
         pod = await self._writer.read_pod(effect.namespace, effect.name, effect.uid)

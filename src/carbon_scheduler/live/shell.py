@@ -284,6 +284,8 @@ class Shell:
             case effects.Bind():
                 self._narrator.selected(effect)
                 self._hands.bind(effect)
+            case effects.BindVolumes():
+                self._hands.bind_volumes(effect)
             case effects.ReadPod():
                 self._hands.read(effect)
             case effects.Unschedulable():
