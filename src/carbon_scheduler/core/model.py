@@ -129,11 +129,11 @@ class SpreadConstraint(Struct, frozen=True):
 class PodVolume(Struct, frozen=True):
     """A volume that matters to where the pod may run.
 
-    `kind` "claim": `ref` is the claim's name; "ephemeral": `ref` is the volume's own name, the claim is "<pod>-<volume>"; "csi":
-    `ref` is the driver of a volume that is made for the pod alone, which only wakes it. Else
-    the type of an in-tree volume as the API spells it: `awsElasticBlockStore`, `gcePersistentDisk`, `iscsi` (`ref` is the
-    IQN), `rbd` (the image; `more` is the pool, then the monitors, sorted), `azureDisk` (the URI; `more` is the disk's kind),
-    `cinder`, `portworxVolume`; and `azureFile` and `vsphereVolume`, of which only the presence matters.
+    `kind` "claim": `ref` is the claim's name; "ephemeral": `ref` is the volume's own name, the claim is "<pod>-<volume>";
+    "csi": `ref` is the driver of a volume that is made for the pod alone. Else the type of an in-tree volume as the API spells
+    it: `awsElasticBlockStore`, `gcePersistentDisk`, `iscsi` (`ref` is the IQN), `rbd` (the image; `more` is the pool, then the
+    monitors, sorted), `azureDisk` (the URI; `more` is the disk's kind), `cinder`, `portworxVolume`; and `azureFile` and
+    `vsphereVolume`, of which only the presence matters.
     """
 
     kind: str
