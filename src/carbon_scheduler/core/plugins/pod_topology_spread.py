@@ -30,7 +30,7 @@ SYSTEM_DEFAULTS: Final = (
     SpreadConstraint("topology.kubernetes.io/zone", 5, hard=False),
 )
 MAX_SHAPES: Final = 256
-"""Shapes of which the work is kept; the least recently used goes first. At 5,000 nodes one takes up to 20 KB; they share 40 KB
+"""Shapes of which the work is kept; the least recently used goes first. At 5,000 nodes one takes up to 20 KB; they share 20 KB
 for each distinct selector, and 45 KB for each label with the rules of which nodes count."""
 
 
