@@ -20,14 +20,17 @@ def add(draft: Draft) -> None:
     _namespaces(draft)
     for node in draft.nodes:
         _place(draft, labels_of(node))
+    if draft.nodes and draft.chance("a crowd", 0.5):
+        draft.pods += [_one_more(draft, i) for i in range(draft.rng.randint(3, 10))]
     for pod in draft.all_pods:
         _label(draft, pod)
     chance = draft.one_of("how many running pods have terms", (0.0, 0.15, 0.7), (1, 3, 2))
     for pod in draft.pods:
         if draft.rng.random() < chance:
             _give(draft, pod, "of those that run")
-    if draft.chance("the newcomer has terms", 0.8):
-        _give(draft, draft.pod, "of the newcomer")
+    terms = draft.one_of("the newcomer's terms", ("none", "preferred", "any"), (1, 2, 3))
+    if terms != "none":
+        _give(draft, draft.pod, "of the newcomer", required=terms == "any")
     if draft.chance("the newcomer's own group", 0.15):  # whose first one may start although nobody is there
         own = draft.pod["metadata"]["labels"].get("app", "none")
         term = {
@@ -68,10 +71,20 @@ def _label(draft: Draft, pod: JSON) -> None:
         meta["namespace"] = draft.one_of("namespace of a pod", SPACES, (14, 3, 2, 1))
 
 
-def _give(draft: Draft, pod: JSON, whose: str) -> None:
+def _one_more(draft: Draft, number: int) -> JSON:
+    """A running pod that takes nothing but its place."""
+    name = f"peer-{number}"
+    return {
+        "metadata": {"name": name, "namespace": "default", "uid": f"{draft.name}/{name}"},
+        "spec": {"containers": [{"name": "c0"}], "nodeName": draft.rng.choice(draft.nodes)["metadata"]["name"]},
+        "status": {"phase": "Running"},
+    }
+
+
+def _give(draft: Draft, pod: JSON, whose: str, *, required: bool = True) -> None:
     found = filled(
-        podAffinity=_lists(draft, f"affinity {whose}", 0.45, 0.45),
-        podAntiAffinity=_lists(draft, f"anti-affinity {whose}", 0.4, 0.45),
+        podAffinity=_lists(draft, f"affinity {whose}", 0.4 * required, 0.45),
+        podAntiAffinity=_lists(draft, f"anti-affinity {whose}", 0.4 * required, 0.45),
     )
     if found:
         pod["spec"].setdefault("affinity", {}).update(found)
@@ -151,7 +164,7 @@ def _expression(draft: Draft) -> JSON:
     values = draft.some(
         "values of a term",
         2,
-        lambda: draft.one_of("value of a term", (*APPS, *TRACKS, "-bad-", "y" * 64), (40, 40, 40, 40, 40, 1, 1)),
+        lambda: draft.one_of("value of a term", (*APPS, *TRACKS, "-bad-", "y" * 64), (20, 20, 20, 20, 20, 1, 1)),
         least=1,
     )
     return {"key": key, "operator": operator, "values": values}
