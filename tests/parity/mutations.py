@@ -56,7 +56,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "VolumeAttachments do not count": (_CORE + "volume_use", "driver for volume, driver in attached.items() if volume not in found.volumes", "()"),
     "no driver stands for disks in a pod's spec": (_CORE + "volume_use", "in_tree = migrated(volume.kind) if migrating else None", "in_tree = None"),
     "what is attached stays when a claim changes": (_CORE + "volume_use", "self._stale_users(found.key)", "pass"),
-    "the largest volume is taken first": (_PLUGINS + "volume_search", "self._volumes[number].capacity_b)", "-self._volumes[number].capacity_b)"),
+    "the largest volume is taken first": (_PLUGINS + "volume_search", "found.sort(key=_by_size)", "found.sort(key=_by_size, reverse=True)"),
     "one volume serves two claims": (_PLUGINS + "volume_search", "slots = slots[other[slots] != number]", "pass"),
     "beside a reserved volume others do": (_PLUGINS + "volume_search", "open_here &= ~here", "open_here &= ~(here & fits)"),
     "room is that of all volumes together": (_PLUGINS + "volume_search", "capacity.capacity_b if capacity.maximum_volume_b is None else capacity.maximum_volume_b", "capacity.capacity_b"),
@@ -109,9 +109,29 @@ OF_PROFILES: dict[str, tuple[str, str, str]] = {
 """Those that only other profiles than the default one can show."""
 
 
+OF_PREEMPTION: dict[str, tuple[str, str, str]] = {
+    "equal priorities are victims": (_CORE + "preemption", "below = table.priority < pod.spec.priority", "below = table.priority <= pod.spec.priority"),
+    "the least important are spared first": (_CORE + "victims", "return -pod.spec.priority, started_s(pod), pod.uid", "return pod.spec.priority, -started_s(pod), pod.uid"),
+    "who runs longer goes first": (_CORE + "victims", "return -pod.spec.priority, started_s(pod), pod.uid", "return -pod.spec.priority, -started_s(pod), pod.uid"),
+    "nobody is spared": (_CORE + "preemption", "out = ~trial.fits_sums(view, slot)", "out = np.ones(len(slot), np.bool_)"),
+    "budgets are not heeded": (_CORE + "preemption", "if violating.any():", "if False:"),
+    "a budget allows one more": (_CORE + "preemption", "nth >= allowed[budget[covered]]", "nth > allowed[budget[covered]]"),
+    "an empty selector covers all": (_CORE + "victims", "if not budget.selector or not spec.labels", "if budget.selector is None or not spec.labels"),
+    "a budget covers other namespaces": (_CORE + "victims", "or budget.namespace != spec.namespace", "or False"),
+    "pods that a budget has counted count again": (_CORE + "preemption", "and pod.name not in budget.disrupted", "and True"),
+    "nominated pods are not victims' rivals": (_CORE + "preemption", "self._view = nominations.view(self._reserved)", "self._view = self._snap.apart()"),
+    "the highest priority does not matter": (_CORE + "candidates", '("top", 1), ', ""),
+    "the number of victims does not matter": (_CORE + "candidates", '("total", 1), ("pods", 1), ', ""),
+    "who started first goes": (_CORE + "candidates", '("since", -1)', '("since", 1)'),
+    "a victim on its way is not waited for": (_CORE + "preemption", "return pod.terminating and pod.preempted", "return False"),
+    "hopeless nodes are tried": (_CORE + "preemption", "(codes >> np.uint64(63)) == 0", "codes > 0"),
+    "a trial is not undone": (_CORE + "preemption", "with_them(snap, slot, away.values(), 1)", "pass"),
+}  # fmt: skip
+
+
 def plant(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the error until the test ends."""
-    name, old, new = {**MUTATIONS, **OF_PROFILES}[sentence]
+    name, old, new = {**MUTATIONS, **OF_PROFILES, **OF_PREEMPTION}[sentence]
     module = import_module(name)
     source = inspect.getsource(module)
     assert old in source, f"{sentence}: {name} has changed and no longer holds {old!r}"

@@ -7,7 +7,8 @@ object ends when a newer one comes by the watch, as upstream's does (v1.36.3 plu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -16,10 +17,14 @@ from carbon_scheduler.core.objects import Claim, ClaimRef, StorageCapacity, Volu
 from carbon_scheduler.core.volume_use import VolumeUse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from carbon_scheduler.core.model import NodeName, Pod, PodUid
+    from carbon_scheduler.core.model import NodeName, NodeSelectorTerm, Pod, PodUid
     from carbon_scheduler.core.objects import AnyObject, Objects
+
+    Terms = tuple[NodeSelectorTerm, ...] | None
+
+_T = TypeVar("_T")
 
 
 class StaticBinding(Struct, frozen=True):
@@ -62,13 +67,14 @@ def bound_to(volume: Volume, claim: Claim) -> bool:
 class Volumes:
     """Look-ups over the volumes and claims of `objects`, kept up to date by `changed`. Costs are O(1) where not said otherwise.
 
-    `volume`, `claim` and `of_class` show what is assumed; `objects` shows what the API server has.
+    `volume`, `claim` and `reserved` show what is assumed; `objects` shows what the API server has.
     """
 
     def __init__(self, objects: Objects, slot_of: Mapping[NodeName, int], capacity: int) -> None:
         self.use = VolumeUse(objects, slot_of, capacity)
         self._objects = objects
-        self._of_class: dict[str, dict[str, None]] = {}
+        self._free: dict[str, dict[Terms, list[Volume]]] = {}
+        self._reserved: dict[str, dict[str, None]] = {}
         self._capacities: dict[str, dict[str, StorageCapacity]] = {}
         self._assumed: dict[tuple[type[Volume | Claim], str], Volume | Claim] = {}
         self._holders: dict[tuple[type[Volume | Claim], str], dict[PodUid, None]] = {}
@@ -87,9 +93,23 @@ class Volumes:
         assumed = self._assumed.get((Claim, key))
         return assumed if found is not None and isinstance(assumed, Claim) else found
 
-    def of_class(self, name: str) -> Iterator[Volume]:
-        """The PersistentVolumes of a class ("": of none), as assumed, in the order of their names: O(n log n)."""
-        return (found for key in sorted(self._of_class.get(name, ())) if (found := self.volume(key)) is not None)
+    def free(self, class_name: str) -> Mapping[Terms, Sequence[Volume]]:
+        """The volumes of a class ("": of none) that the API server shows as available to any claim, by their node affinity, the
+        smallest first, then by name. Some may be `assumed`."""
+        return self._free.get(class_name, {})
+
+    def reserved(self, claim: Claim) -> list[Volume]:
+        """The volumes of the claim's class that name the claim (`bound_to`), as assumed, by name. O(assumed)."""
+        names = set(self._reserved.get(claim.key, ()))
+        names.update(
+            found.name for found in self._assumed.values() if isinstance(found, Volume) and bound_to(found, claim)
+        )
+        there = (found for name in sorted(names) if (found := self.volume(name)) is not None)
+        return [found for found in there if found.class_name == (claim.class_name or "") and bound_to(found, claim)]
+
+    def is_assumed(self, name: str) -> bool:
+        """Whether a PersistentVolume is about to be bound."""
+        return (Volume, name) in self._assumed
 
     def capacities(self, class_name: str) -> Iterator[StorageCapacity]:
         """What the provisioners of a class say they have room for."""
@@ -146,11 +166,11 @@ class Volumes:
         """One of the objects was added, changed or dropped; `objects` has it already."""
         self.use.changed(before, now)
         if isinstance(before, Volume):
-            _remove(self._of_class, before.class_name, before.key)
+            self._index(before, -1)
         elif isinstance(before, StorageCapacity):
             _remove(self._capacities, before.class_name, before.key)
         if isinstance(now, Volume):
-            self._of_class.setdefault(now.class_name, {})[now.key] = None
+            self._index(now, 1)
         elif isinstance(now, StorageCapacity):
             self._capacities.setdefault(now.class_name, {})[now.key] = now
         found = now or before
@@ -160,16 +180,41 @@ class Volumes:
             if assumed is not None and (now is None or assumed.resource_version != found.resource_version):
                 del self._assumed[key], self._holders[key]
 
+    def _index(self, volume: Volume, sign: int) -> None:
+        if (ref := volume.claim_ref) is not None:
+            key = f"{ref.namespace}/{ref.name}"
+            if sign > 0:
+                self._reserved.setdefault(key, {})[volume.name] = None
+            else:
+                _remove(self._reserved, key, volume.name)
+        elif volume.phase == "Available" and not volume.terminating:
+            of_class = self._free.setdefault(volume.class_name, {})
+            group = of_class.setdefault(volume.node_affinity, [])
+            at = bisect_left(group, _by_size(volume), key=_by_size)
+            if sign > 0:
+                group.insert(at, volume)
+                return
+            del group[at]
+            if not group:
+                del of_class[volume.node_affinity]
+            if not of_class:
+                del self._free[volume.class_name]
+
     def shown(self) -> dict[str, object]:
         """Everything but what is assumed: equal for equal clusters. For tests. O(all)."""
         return {
             **self.use.shown(),
-            "of_class": {name: set(keys) for name, keys in self._of_class.items()},
+            "free": self._free,
+            "reserved": self._reserved,
             "capacities": self._capacities,
         }
 
 
-def _remove(index: dict[str, dict[str, None]] | dict[str, dict[str, StorageCapacity]], name: str, key: str) -> None:
-    index[name].pop(key, None)
+def _by_size(volume: Volume) -> tuple[int, str]:
+    return volume.capacity_b, volume.name
+
+
+def _remove(index: dict[str, dict[str, _T]], name: str, key: str) -> None:
+    del index[name][key]
     if not index[name]:
         del index[name]

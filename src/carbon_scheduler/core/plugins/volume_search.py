@@ -6,6 +6,8 @@ storage/volume/pv_helpers.go (FindMatchingVolume).
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,7 +16,6 @@ from carbon_scheduler.core.in_tree import NotTranslatable, migrated, translated_
 from carbon_scheduler.core.objects import CsiDriver, StorageClass
 from carbon_scheduler.core.plugin import ERROR_BIT, UNRESOLVABLE_BIT
 from carbon_scheduler.core.selectors import matches
-from carbon_scheduler.core.volumes import bound_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,42 +129,49 @@ class Search:
         """
         match = np.full(len(left), -1, np.int64)
         open_here = left.copy()
-        reserved, free = self._candidates(claim, numbers)
-        for number in reserved:
-            here = open_here & ~self._taken(number)
-            fits = self._mask(self._reach.affinity(self._volumes[number].node_affinity, self._snap))
-            match[here & fits] = number
-            open_here &= ~here
+        for volume in self._snap.volumes.reserved(claim):
+            if _large_enough(volume, claim):
+                number = self._number(volume, numbers)
+                here = open_here & ~self._taken(number)
+                fits = self._mask(self._reach.affinity(volume.node_affinity, self._snap))
+                match[here & fits] = number
+                open_here &= ~here
         remaining = int(np.count_nonzero(open_here))
-        for number in free:
-            if not remaining:
-                break
-            slots = self._reach.affinity(self._volumes[number].node_affinity, self._snap)
+        for volume, slots in self._candidates(claim, open_here) if remaining else ():
+            number = self._number(volume, numbers)
             slots = slots[open_here[slots]]
             for _, other in self._matches:
                 slots = slots[other[slots] != number]
             match[slots] = number
             open_here[slots] = False
             remaining -= len(slots)
+            if not remaining:
+                break
         return match
 
-    def _candidates(self, claim: Claim, numbers: dict[str, int]) -> tuple[list[int], list[int]]:
-        """Volumes that could serve a claim wherever they can be reached: those reserved for it by name, and free ones, the
-        smallest first."""
-        reserved: list[int] = []
-        free: list[int] = []
-        for volume in self._snap.volumes.of_class(claim.class_name or ""):
-            mine = bound_to(volume, claim)
-            if (volume.claim_ref is not None and not mine) or not _large_enough(volume, claim):
+    def _candidates(self, claim: Claim, open_here: NDArray[np.bool_]) -> list[tuple[Volume, NDArray[np.intp]]]:
+        """Free volumes that suit a claim, and the nodes that reach them: the smallest first, then by name.
+
+        Of those with one affinity as many as there are claims served so far, and one: more cannot be needed on any node.
+        """
+        found: list[tuple[int, str, Volume, NDArray[np.intp]]] = []
+        is_assumed = self._snap.volumes.is_assumed
+        most = len(self._matches) + 1
+        for affinity, volumes in self._snap.volumes.free(claim.class_name or "").items():
+            slots = self._reach.affinity(affinity, self._snap)
+            if not len(slots):
                 continue
-            if not (mine or _free(volume, claim)):
-                continue
-            number = numbers.setdefault(volume.name, len(numbers))
-            if number == len(self._volumes):
-                self._volumes.append(volume)
-            (reserved if mine else free).append(number)
-        free.sort(key=lambda number: self._volumes[number].capacity_b)
-        return reserved, free
+            first = bisect_left(volumes, claim.request_b, key=_capacity)
+            suitable = (v for v in volumes[first:] if _suits(v, claim) and not is_assumed(v.name))
+            found += ((volume.capacity_b, volume.name, volume, slots) for volume in islice(suitable, most))
+        found.sort(key=_by_size)
+        return [(volume, slots) for _, _, volume, slots in found]
+
+    def _number(self, volume: Volume, numbers: dict[str, int]) -> int:
+        number = numbers.setdefault(volume.name, len(numbers))
+        if number == len(self._volumes):
+            self._volumes.append(volume)
+        return number
 
     def _taken(self, number: int) -> NDArray[np.bool_]:
         taken = np.zeros(len(self.codes), np.bool_)
@@ -211,17 +219,25 @@ def limit_b(capacity: StorageCapacity) -> int | None:
 
 def _large_enough(volume: Volume, claim: Claim) -> bool:
     """What also a volume that is reserved for the claim has to be."""
-    return (
-        volume.capacity_b >= claim.request_b
-        and volume.volume_mode == claim.volume_mode
-        and (volume.attributes_class or "") == (claim.attributes_class or "")
-        and not volume.terminating
-    )
+    return volume.capacity_b >= claim.request_b and not volume.terminating and _alike(volume, claim)
 
 
-def _free(volume: Volume, claim: Claim) -> bool:
+def _alike(volume: Volume, claim: Claim) -> bool:
+    return volume.volume_mode == claim.volume_mode and (volume.attributes_class or "") == (claim.attributes_class or "")
+
+
+def _suits(volume: Volume, claim: Claim) -> bool:
+    """What else a free volume that is large enough has to be."""
     return (
-        volume.phase == "Available"
+        _alike(volume, claim)
+        and (claim.access_modes == volume.access_modes or set(claim.access_modes) <= set(volume.access_modes))
         and (claim.selector == "none" or matches(claim.selector, volume.labels))
-        and set(claim.access_modes) <= set(volume.access_modes)
     )
+
+
+def _capacity(volume: Volume) -> int:
+    return volume.capacity_b
+
+
+def _by_size(candidate: tuple[int, str, Volume, NDArray[np.intp]]) -> tuple[int, str]:
+    return candidate[0], candidate[1]
