@@ -255,8 +255,8 @@ def objects() -> str:
         + table(("field", "meaning"), ((f"`{name}`", words) for name, words in FIELDS.items()))
         + "\n## Condition\n\n`PodScheduled` with status `False`, written when its text changes.\n\n"
         + table(("reason", "meaning"), ((f"`{name}`", words) for name, words in CONDITIONS.items()))
-        + "\n## Events\n\nOf `events.k8s.io/v1`, about pods. They are best effort: binding never waits for them, and what "
-        "cannot be written is counted in `carbon_scheduler_events_dropped_total`.\n\n"
+        + "\n## Events\n\nOf `events.k8s.io/v1`, about pods unless said otherwise. They are best effort: binding never waits "
+        "for them, and what cannot be written is counted in `carbon_scheduler_events_dropped_total`.\n\n"
         + table(("reason", "type", "action", "meaning"), events)
         + "\n## Lease\n\n`coordination.k8s.io/v1`, name and times from the section `leader_election` of the "
         "[configuration](configuration.md).\n"
@@ -279,6 +279,7 @@ def narrated() -> list[tuple[str, str, str]]:
     full = decision.Unschedulable(
         model.PodUid("u"), "default", "big", "Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.", patch=True
     )
+    crowded = decision.Overcommitted(model.NodeName("node1"), "", (("cpu", 4200, 4000), ("pods", 111, 110)))
     misspelled = decision.ZoneNotKnown(model.NodeName("node1"), "Germny", "label carbon-zone", ("DE", "GG"))
     return [
         ("", _said(lambda n: n.connected()), "The API server has answered."),
@@ -296,6 +297,7 @@ def narrated() -> list[tuple[str, str, str]]:
         ("", _said(lambda n: n.refused(sample_bind(), 409, "already assigned")), "Decided again after a read."),
         ("", _said(lambda n: n.unknown(sample_bind())), "It may have been carried out: the pod is read to find out."),
         ("", _said(lambda n: n.zone_not_known(misspelled)), "Said once per spelling."),
+        ("", _said(lambda n: n.overcommitted(crowded)), "Said once, until the pods fit again."),
     ]
 
 

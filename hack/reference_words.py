@@ -37,6 +37,8 @@ EVENTS: Final = {
     "Scheduled": "The Binding was accepted. Note: `Successfully assigned NAMESPACE/POD to NODE`.",
     "FailedScheduling": "An attempt ended without a node, or with an error. The note counts the reasons, in kube-scheduler's "
     "words. Repeats count up one event.",
+    "Overcommitted": "On a node, in the namespace `default`: the pods on it request more than it offers, since another "
+    "scheduler or a pod that names its node was faster, or the node shrank. Once for each spell.",
     "InvalidAnnotation": "An annotation of ours on the pod has a value that is not known. It is ignored.",
 }
 

@@ -11,7 +11,7 @@ import pytest
 from kube_fakes import answer, failure, make_client
 from test_writes import make_bind, make_unschedulable
 
-from carbon_scheduler.core.decision import Evict, PodWarning
+from carbon_scheduler.core.decision import Evict, Overcommitted, PodWarning
 from carbon_scheduler.core.model import NodeName, PodUid
 from carbon_scheduler.errors import ApiUnreachable
 from carbon_scheduler.kube.recorder import QUEUE, EventRecorder, cut_note
@@ -79,6 +79,18 @@ async def test_failed_scheduling_and_warnings() -> None:
         "Warning", "UnknownZone", "Scheduling", "no such zone",
     ]  # fmt: skip
     assert failed["metadata"]["name"] != warned["metadata"]["name"]
+
+
+async def test_an_event_about_a_node_lives_in_the_namespace_default() -> None:
+    recorder, transport, _ = make()
+    recorder.start()
+    recorder.overcommitted(Overcommitted(NodeName("n1"), "node-uid", (("cpu", 1200, 1000), ("pods", 3, 2))))
+    await recorder.close()
+    (told,) = map(body, transport.requests)
+    assert told["regarding"] == {"kind": "Node", "apiVersion": "v1", "name": "n1", "uid": "node-uid"}
+    assert told["metadata"]["namespace"] == "default"
+    assert [told[key] for key in ("type", "reason", "action")] == ["Warning", "Overcommitted", "Scheduling"]
+    assert "cpu: 1200 of 1000, pods: 3 of 2" in told["note"]
 
 
 async def test_a_victim_is_told_who_needed_its_room() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_scheduler.core.decision import Bind, Decision, PodDetected, Unschedulable, ZoneNotKnown
+from carbon_scheduler.core.decision import Bind, Decision, Overcommitted, PodDetected, Unschedulable, ZoneNotKnown
 from carbon_scheduler.core.model import GridZone, NodeName, PodUid
 from carbon_scheduler.observe.lines import LineWriter
 from carbon_scheduler.observe.log import Narrator, Sink
@@ -132,6 +132,15 @@ SAID: dict[str, tuple[Callable[[Narrator], object], list[str]]] = {
     "a lost answer": (
         lambda n: n.unknown(make_bind()),
         ["Warning: The answer to binding pod default/test-pod to minikube was lost; reading the pod to settle it"],
+    ),
+    "an over-committed node": (
+        lambda n: n.overcommitted(Overcommitted(NodeName("a"), "", (("cpu", 1200, 1000),))),
+        [
+            (
+                "Warning: node a: The pods on this node request more than it offers (cpu: 1200 of 1000); the kubelet fails "
+                "those that do not fit. Does another scheduler use it too?"
+            )
+        ],
     ),
     "a misspelled zone": (
         lambda n: n.zone_not_known(

@@ -200,4 +200,5 @@ Effect = (
     | PodWarning
     | ZonesInUse
     | ZoneNotKnown
+    | Overcommitted
 )

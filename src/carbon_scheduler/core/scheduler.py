@@ -65,6 +65,7 @@ from carbon_scheduler.core.evictions import Evictions
 from carbon_scheduler.core.framework import Framework
 from carbon_scheduler.core.grid_use import GridUse
 from carbon_scheduler.core.nominations import Nominations
+from carbon_scheduler.core.overcommit import Overcommitments
 from carbon_scheduler.core.placement import Placer
 from carbon_scheduler.core.plugin import Change
 from carbon_scheduler.core.plugins import make_profile
@@ -123,6 +124,7 @@ class Scheduler:
         self._hearing: dict[str, frozenset[str]] = {}
         self._outbox: list[Effect] = []
         self._grid_use = GridUse(self.carbon, settings.first_data_wait_s)
+        self._overcommitments = Overcommitments(self.cluster.snap, settings.profiles[0].scheduler_name)
         self._unknown_zones: dict[str, None] = {}
         self._synced = False
         self._at = self._wall = 0.0
@@ -183,7 +185,7 @@ class Scheduler:
         charged_to = self.cluster.node_of(pod.uid)
         before, after = self.cluster.put_pod(pod)
         if after is None:
-            self._left(pod.uid, before)
+            self._left(pod.uid, before, charged_to)
             return
         uid, gated_since = after.uid, None
         if after.terminating:
@@ -196,10 +198,15 @@ class Scheduler:
             self._settled(uid)
             if before is None or not before.node_name:
                 if charged_to and charged_to != after.node_name:  # it was assumed elsewhere
+                    self._overcommitments.changed(charged_to)
                     self._wake(Change("pod-gone", pod=before))
+                if charged_to != after.node_name:
+                    self._overcommitments.changed(after.node_name)
                 self._wake(Change("pod-placed", pod=after))
             elif before.spec.labels != after.spec.labels:
                 self._wake(Change("pod-labels", pod_before=before, pod=after))
+        if charged_to and before and before.takes != after.takes:
+            self._overcommitments.changed(charged_to)
         if charged_to and before and before.takes.reduced_to(after.takes):
             self._wake(Change("pod-shrunk", pod_before=before, pod=after))
         if after.node_name or uid in self._bindings:
@@ -255,10 +262,13 @@ class Scheduler:
                 )
 
     def _pod_gone(self, uid: PodUid) -> None:
-        self._left(uid, self.cluster.drop_pod(uid))
+        charged_to = self.cluster.node_of(uid)
+        self._left(uid, self.cluster.drop_pod(uid), charged_to)
 
-    def _left(self, uid: PodUid, before: Pod | None) -> None:
+    def _left(self, uid: PodUid, before: Pod | None, charged_to: NodeName | None) -> None:
         """A pod finished or was deleted: whatever it took is free."""
+        if charged_to:
+            self._overcommitments.changed(charged_to)
         was_assumed = uid in self._bindings
         self._free(self._evictions.going(uid))
         self._settled(uid)
@@ -289,12 +299,14 @@ class Scheduler:
             self._outbox.append(ZoneNotKnown(node.name, zone.problem.text, zone.where, zone.problem.nearest))
         self._move(old_zone.grid_zone if old_zone else None, zone.grid_zone)
         if before != node:
+            self._overcommitments.changed(node.name)
             self._wake(Change("node", node_before=before, node=node))
 
     def _node_gone(self, name: NodeName) -> None:
         zone = self.cluster.zones.get(name)
         if zone is not None:
             before = self.cluster.drop_node(name)
+            self._overcommitments.changed(name)
             self._move(zone.grid_zone, None)
             self._wake(Change("node-gone", node_before=before))
 
@@ -367,6 +379,8 @@ class Scheduler:
         """The Binding was certainly not carried out: the room is free again, the pod is tried again after a backoff."""
         self._bindings.end(uid)
         self._volumes.end(uid)
+        if node := self.cluster.node_of(uid):
+            self._overcommitments.changed(node)
         self.cluster.forget(uid)
         pod = self.cluster.pods[uid]
         if self._ours(pod):
@@ -382,6 +396,8 @@ class Scheduler:
         """Effects that are due, and those of up to `limit` attempts. Cost: O(nodes) vector operations an attempt."""
         self._wall += max(at - self._at, 0.0)
         self._at = max(at, self._at)
+        if self._synced:
+            self._outbox += self._overcommitments.news()
         self._outbox.sort(key=_whose)  # the order in which events of one batch were told must not matter
         self._outbox += [binding.effect for binding in self._bindings.due(self._at) if self._still_fits(binding)]
         for bind, problem in [*self._volumes.due(self._at)]:
@@ -408,6 +424,11 @@ class Scheduler:
             due = max(due, waits)
         times = (due, self._bindings.next_at(), self._volumes.next_at())
         return min((when for when in times if when is not None), default=None)
+
+    @property
+    def overcommitted_nodes(self) -> int:
+        """How many nodes offer less than their pods request."""
+        return len(self._overcommitments)
 
     @property
     def grid_zones_in_use(self) -> tuple[GridZone, ...]:

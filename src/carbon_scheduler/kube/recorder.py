@@ -1,4 +1,4 @@
-"""Kubernetes events about pods, written as upstream writes them and never in the way of anything else.
+"""Kubernetes events about pods and nodes, written as upstream writes them and never in the way of anything else.
 
 Source: k8s.io/client-go v0.36.3 tools/events (event_recorder.go, event_broadcaster.go): names, fields, series, times.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from carbon_scheduler.core.decision import Overcommitted
 from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, ClusterError, LeaseLost
 from carbon_scheduler.kube.client import STRATEGIC_MERGE, segment
 from carbon_scheduler.kube.clock import Backoff
@@ -117,6 +118,11 @@ class EventRecorder:
         related = _pod_reference(effect.preemptor_namespace, effect.preemptor_name, effect.preemptor_uid)
         self._new(self._key(effect, "Normal", "Preempted", "Preempting", note), related)
 
+    def overcommitted(self, effect: Overcommitted) -> None:
+        """Warning Overcommitted, on the node: once for each spell. Events about nodes live in the namespace `default`."""
+        node: dict[str, object] = {"kind": "Node", "apiVersion": "v1", "name": effect.node, "uid": effect.uid}
+        self._new(self._key(effect, "Warning", "Overcommitted", "Scheduling", effect.message), regarding=node)
+
     def warning(self, effect: decision.PodWarning) -> None:
         """A Warning with the effect's own reason."""
         self._repeated(self._key(effect, "Warning", effect.reason, "Scheduling", effect.message))
@@ -142,13 +148,16 @@ class EventRecorder:
 
     def _key(
         self,
-        effect: decision.Bind | decision.Unschedulable | decision.Evict | decision.PodWarning,
+        effect: decision.Bind | decision.Unschedulable | decision.Evict | decision.PodWarning | Overcommitted,
         kind: Literal["Normal", "Warning"],
         reason: str,
         action: str,
         note: str,
     ) -> _Key:
-        who = effect.namespace, effect.name, effect.uid
+        if isinstance(effect, Overcommitted):
+            who = "default", str(effect.node), effect.uid
+        else:
+            who = effect.namespace, effect.name, str(effect.uid)
         return _Key(*who, kind, reason[:MAX_FIELD], action, effect.scheduler_name, cut_note(note))
 
     def _repeated(self, key: _Key) -> None:
@@ -166,7 +175,10 @@ class EventRecorder:
         if series.count == 2:  # the first repeat is told at once, later ones by the sweep
             self._tell(key.namespace, series)
 
-    def _new(self, key: _Key, related: dict[str, object] | None = None) -> _Series | None:
+    def _new(
+        self, key: _Key, related: dict[str, object] | None = None, regarding: dict[str, object] | None = None
+    ) -> _Series | None:
+        """`regarding` is the key's pod without one."""
         now_s = self._client.clock.wall()
         # A float of seconds is good to 0.2 us only: two events of one moment still need two names.
         self._last_ns = now_ns = max(int(now_s * 1e9), self._last_ns + 1)
@@ -182,7 +194,7 @@ class EventRecorder:
             "reportingInstance": f"{key.controller}-{self._hostname}"[:MAX_FIELD],
             "action": key.action,
             "reason": key.reason,
-            "regarding": _pod_reference(key.namespace, key.name, key.uid),
+            "regarding": regarding or _pod_reference(key.namespace, key.name, key.uid),
             "note": key.note,
             "type": key.type,
         }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         BindVolumes,
         ClearNomination,
         Evict,
+        Overcommitted,
         PodWarning,
         ReadPod,
         Unschedulable,
@@ -96,6 +97,9 @@ class Hands:
 
     def warn(self, effect: PodWarning) -> None:
         self._recorder.warning(effect)
+
+    def overcommitted(self, effect: Overcommitted) -> None:
+        self._recorder.overcommitted(effect)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

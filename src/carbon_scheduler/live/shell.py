@@ -305,6 +305,9 @@ class Shell:
                 self._poller.use(zones)
             case effects.ZoneNotKnown():
                 self._narrator.zone_not_known(effect)
+            case effects.Overcommitted():
+                self._narrator.overcommitted(effect)
+                self._hands.overcommitted(effect)
 
     def _leads(self) -> bool:
         return self._leading and (self._election is None or self._election.leads)

@@ -55,6 +55,7 @@ class Upkeep:
         metrics = self._metrics
         metrics.pending(self._core.counts())
         metrics.leader.set(int(self._leads()))
+        metrics.overcommitted_nodes.set(self._core.overcommitted_nodes)
         for reflector in self._reflectors:
             kind = reflector.resource.kind
             now = (reflector.resumes, reflector.relists, reflector.unreadable)

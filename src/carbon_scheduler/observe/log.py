@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from carbon_scheduler.core.decision import Bind, Decision, Evict, PodDetected, Unschedulable, ZoneNotKnown
+    from carbon_scheduler.core.decision import (
+        Bind,
+        Decision,
+        Evict,
+        Overcommitted,
+        PodDetected,
+        Unschedulable,
+        ZoneNotKnown,
+    )
 
 LogFormat = Literal["text", "json"]
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -237,6 +245,12 @@ class Narrator:
             f"intensity is not known.{nearest} `kubectl label node {effect.node} carbon-zone=ZONE --overwrite` corrects it"
         )
         self._say(logging.WARNING, text, {"node": effect.node, "nearest": effect.nearest})
+
+    def overcommitted(self, effect: Overcommitted) -> None:
+        """The pods on a node request more than it offers (the core says each spell once)."""
+        self._say(
+            logging.WARNING, f"node {effect.node}: {effect.message}", {"node": effect.node, "short": effect.short}
+        )
 
     # What nobody caught
 

@@ -117,6 +117,7 @@ class Metrics:
             "events_dropped_total",
             "Kubernetes events that were not written (best effort; binding never waits for them)",
         )
+        self.overcommitted_nodes = gauge("overcommitted_nodes", "Nodes that offer less than the pods on them request")
         self.watch_restarts = counter(
             "watch_restarts_total", "Watches begun again after their end or a failure", "kind"
         )
