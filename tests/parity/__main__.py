@@ -9,13 +9,16 @@ import secrets
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.kubescheduler import MAX_PROFILES
 from parity.compare import GOLDEN, Coverage, run, save
+from parity.draft import Choices
 from parity.generate import generate
 from parity.oracle import Oracle
+from parity.preempting import run_preempting, save_preempting
 from parity.profiles import Profiles
 
 SAMPLE_BYTES = 3_000
@@ -49,6 +52,23 @@ def compared(
     return failures
 
 
+def preempting(seed: str, numbers: range) -> int:
+    """The cases of preemption; exit code 1 when one differs."""
+    names = [plugin.name for plugin in default_profile()]
+    choices, seen, begun, failures = Choices(), Counter[str](), time.monotonic(), 0
+    print(f"seed {seed}, {len(numbers)} cases of preemption", flush=True)
+    with Oracle(names, "-preempt") as oracle:
+        for case, found in run_preempting(seed, numbers, names, oracle, choices, seen):
+            failures += 1
+            print(f"\ncase {case['id']} differs, saved as {save_preempting(case)}:", *found, sep="\n", flush=True)
+            if failures >= MOST_FAILURES:
+                break
+    print(", ".join(f"{what}: {count}" for what, count in seen.items()))
+    print(*(f"never generated: {what}" for what in choices.never), sep="\n")
+    print(f"{failures} differences, {time.monotonic() - begun:.0f} s")
+    return 1 if failures or choices.never else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="parity")
     parser.add_argument("--cases", type=int, default=20_000)
@@ -56,7 +76,10 @@ def main() -> int:
     parser.add_argument("--seed", default=f"{secrets.randbits(32)}")
     parser.add_argument("--sample", type=int, help="only write this many small cases to golden/sample.json")
     parser.add_argument("--profiles", action="store_true", help="only the cases of random profiles, a fifth as many")
+    parser.add_argument("--preemption", action="store_true", help="instead, what preemption would do")
     asked = parser.parse_args()
+    if asked.preemption:
+        return preempting(asked.seed, range(asked.first, asked.first + asked.cases))
     names = [plugin.name for plugin in default_profile()]
     coverage = Coverage()
     failures = 0
