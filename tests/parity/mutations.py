@@ -84,7 +84,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "lower priorities are waited for": (_CORE + "nominations", "spec.priority >= pod.spec.priority", "spec.priority >= -99"),
     "nominated pods do not count": (_CORE + "nominations", "if not self._node or", "if True or"),
     "nominated pods are not added up": (_CORE + "nominations", "view.requested[:, reserved.slots] += reserved.amounts", "pass"),
-    "an image counts whole wherever it is": (_PLUGINS + "image_locality", "(count / len(snap))", "1.0"),
+    "an image counts whole wherever it is": (_PLUGINS + "image_locality", "(count / nodes)", "1.0"),
     "the last size of an image counts": (_CORE + "images", "found.setdefault(name, image.size_b)", "found[name] = image.size_b"),
     "an image that went away keeps its size": (_CORE + "images", "del self._known[name]", "pass"),
     "one feature of those needed is enough": (_PLUGINS + "node_declared_features", "self._needed.issubset(node.features)", "not self._needed.isdisjoint(node.features)"),

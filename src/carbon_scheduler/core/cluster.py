@@ -234,8 +234,8 @@ class Cluster:
         assert _ports_by_name(old) == _ports_by_name(new)
         assert old.images.counts() == new.images.counts()  # their sizes depend on who reported them first
         for image in old.images.counts():
-            have = old.images.having(image, old.nodes)[mine]
-            assert (have == new.images.having(image, new.nodes)[theirs]).all(), image
+            have = old.images.having(image)[mine]
+            assert (have == new.images.having(image)[theirs]).all(), image
         assert old.volumes.shown() == new.volumes.shown()
 
 

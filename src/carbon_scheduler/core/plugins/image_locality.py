@@ -48,7 +48,7 @@ class _Images(State):
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         """Cost: a byte operation a node and image, where they are few, as they are."""
-        masks = [snap.images.having(name, snap.nodes)[rows] for name, _ in self._shares]
+        masks = [snap.images.having(name)[rows] for name, _ in self._shares]
         size = len(masks[0])
         if len(masks) > MAX_TABLE:
             sums = np.full(size, self._base, np.int64)
