@@ -527,6 +527,7 @@ def test_arrays_agree_with_the_plain_computation(
                 assert rejections(plugin, told.cluster, pod) == fits
                 feasible = [node.name for node in want.nodes if not (fits or {}).get(node.name)]
                 assert scores(plugin, told.cluster, pod, feasible) == want.scores(spec, feasible)
+        told.cluster.debug_check()
 
 
 CHANGES: dict[str, tuple[PodSpec, list[tuple[Any, ...]]]] = {
@@ -585,6 +586,19 @@ def test_a_hostname_column_with_values_of_nodes_long_gone_is_made_anew() -> None
     column = found.snap.label(HOST)
     assert len(column.values) < 2000
     assert sum(column.members) == 1
+
+
+def test_more_labels_than_may_have_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "MAX_LABEL_COLUMNS", 1)
+    plugin, found = InterPodAffinity(), cluster({"bare": "", "b1": "b", "a1": "a"}, WEB)
+    wishes = (term(has("app", "web")), term(has("app", "web"), HOST), term(ANY))
+    pod = run(shape(preferred_pod_affinity=tuple(WeightedPodTerm(1, wish) for wish in wishes)))
+    assert scores(plugin, found, pod) == {"bare": 0, "b1": 0, "a1": 100}
+    found.drop_node(NodeName("bare"))
+    found.put_node(make_node("b1", labels={"zone": "a"}))
+    assert scores(plugin, found, pod) == {"b1": 0, "a1": 100}
+    found.put_node(make_node("c1", labels={"zone": "c"}))
+    assert scores(plugin, found, pod) == {"b1": 66, "a1": 100, "c1": 0}
 
 
 def test_an_answer_is_not_changed_by_the_next_question() -> None:

@@ -237,11 +237,22 @@ class Cluster:
             have = old.images.having(image)[mine]
             assert (have == new.images.having(image)[theirs]).all(), image
         assert old.volumes.shown() == new.volumes.shown()
+        assert _peers_by_name(old) == _peers_by_name(new)
+        for wanted, count in old.peers.asked():
+            assert (count.pods[mine] == new.peers.matching(wanted).pods[theirs]).all(), wanted
+            assert count.pods.sum() == count.pods[mine].sum(), wanted
 
 
 def _takes_alike(was: Pod, now: Pod) -> bool:
     """Whether a pod takes the same from its node as before."""
     return was.terminating == now.terminating and was.spec == now.spec and was.takes == now.takes
+
+
+def _peers_by_name(snap: Snapshot) -> dict[object, dict[str, int]]:
+    return {
+        what: {node.name: pods for slot, pods in by_slot.items() if (node := snap.nodes[slot])}
+        for what, by_slot in snap.peers.shown().items()
+    }
 
 
 def _ports_by_name(snap: Snapshot) -> dict[tuple[str, int], dict[str, dict[str, int]]]:

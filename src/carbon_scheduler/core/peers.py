@@ -263,6 +263,23 @@ class Peers:
         candidates = self._terms_by_label.candidates(spec)
         return [(c, self._terms[c]) for c in candidates if c.speaks_of(spec, labels, of_namespace)]
 
+    # -- checks ----------------------------------------------------------------------------------------------------
+
+    def shown(self) -> dict[tuple[Carried | PodSpec, bool], dict[int, int]]:
+        """slot -> pods, for each term that is carried, and each shape being deleted or not."""
+        shown: dict[tuple[Carried | PodSpec, bool], dict[int, int]] = {}
+        for carried, count in self._terms.items():
+            shown[carried, False] = {slot: count.on(slot) for slot in count.slots()}
+        for kind in self._kinds.values():  # equal shapes may be there as several objects
+            by_slot = shown.setdefault((kind.spec, kind.terminating), {})
+            for slot, pods in kind.on.items():
+                by_slot[slot] = by_slot.get(slot, 0) + pods
+        return shown
+
+    def asked(self) -> list[tuple[Wanted, PeerCount]]:
+        """What `matching` keeps up to date."""
+        return list(self._counts.items())
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _new_kind(self, key: tuple[int, bool], spec: PodSpec) -> _Kind:

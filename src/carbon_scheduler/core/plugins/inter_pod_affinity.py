@@ -222,12 +222,15 @@ class _Shape:
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         self.refresh(snap)
         raw: NDArray[np.int64] = np.zeros(len(snap.alive[rows]), np.int64)
-        for key, parts in self._liked.items():
-            column = snap.label(key)
+        for parts in self._liked.values():
+            column = parts[0][0].column
             values = len(column.values)
             by_value = np.zeros(values + 1, np.int64)  # the last is what -1, a missing label, finds
             for sums, weight in parts:
-                by_value[:values] += weight * sums.sums[:values]
+                if sums.column is column:
+                    by_value[:values] += weight * sums.sums[:values]
+                else:  # made anew in between, where more labels are asked for than may have a column
+                    raw += weight * sums.of(rows)
             raw += by_value.take(column.ids[rows])
         return raw
 
