@@ -17,6 +17,7 @@ class GridUse:
         self._wait_s = first_data_wait_s
         self._nodes: dict[GridZone, int] = {}
         self._awaited: dict[GridZone, float] = {}
+        """Until when each zone without an answer is waited for. What was waited for once is not waited for again."""
 
     @property
     def zones(self) -> tuple[GridZone, ...]:
@@ -32,28 +33,23 @@ class GridUse:
             self._nodes[before] -= 1
             if not self._nodes[before]:
                 del self._nodes[before]
-                self._awaited.pop(before, None)
                 changed = True
         if after is not None:
             self._nodes[after] = self._nodes.get(after, 0) + 1
             if self._nodes[after] == 1:
-                self._await(after, at)
+                if not self._carbon.answered(after):
+                    self._awaited.setdefault(after, at + self._wait_s)
                 changed = True
         return changed
 
     def begin(self, at: float) -> None:
         """Decisions begin now, so the wait for zones without an answer does too."""
-        for grid_zone in self._nodes:
-            self._await(grid_zone, at)
+        waited_for = (grid_zone for grid_zone in self._nodes if not self._carbon.answered(grid_zone))
+        self._awaited = dict.fromkeys(waited_for, at + self._wait_s)
 
     def answered(self, grid_zone: GridZone) -> None:
         self._awaited.pop(grid_zone, None)
 
     def waits_until(self, at: float) -> float | None:
         """Until when decisions wait at the latest, None when they need not."""
-        self._awaited = {grid_zone: until for grid_zone, until in self._awaited.items() if until > at}
-        return max(self._awaited.values(), default=None)
-
-    def _await(self, grid_zone: GridZone, at: float) -> None:
-        if not self._carbon.answered(grid_zone):
-            self._awaited[grid_zone] = at + self._wait_s
+        return max((t for grid_zone, t in self._awaited.items() if t > at and grid_zone in self._nodes), default=None)

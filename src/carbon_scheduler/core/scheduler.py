@@ -126,6 +126,8 @@ class Scheduler:
         self._grid_use = GridUse(self.carbon, settings.first_data_wait_s)
         self._overcommitments = Overcommitments(self.cluster.snap, settings.profiles[0].scheduler_name)
         self._unknown_zones: dict[str, None] = {}
+        self._zones_moved = False
+        self._zones_told: tuple[GridZone, ...] = ()
         self._synced = False
         self._at = self._wall = 0.0
 
@@ -311,9 +313,7 @@ class Scheduler:
             self._wake(Change("node-gone", node_before=before))
 
     def _move(self, before: GridZone | None, after: GridZone | None) -> None:
-        if self._grid_use.move(before, after, self._at):
-            self._outbox = [effect for effect in self._outbox if not isinstance(effect, ZonesInUse)]
-            self._outbox.append(ZonesInUse(self._grid_use.zones))
+        self._zones_moved = self._grid_use.move(before, after, self._at) or self._zones_moved
 
     # -- answers to Bindings ---------------------------------------------------------------------------------------
 
@@ -396,6 +396,7 @@ class Scheduler:
         """Effects that are due, and those of up to `limit` attempts. Cost: O(nodes) vector operations an attempt."""
         self._wall += max(at - self._at, 0.0)
         self._at = max(at, self._at)
+        self._tell_zones()
         if self._synced:
             self._outbox += self._overcommitments.news()
         self._outbox.sort(key=_whose)  # the order in which events of one batch were told must not matter
@@ -410,12 +411,20 @@ class Scheduler:
         effects, self._outbox = self._outbox, []
         return effects
 
+    def _tell_zones(self) -> None:
+        """If after all that happened since other grid zones are in use."""
+        if self._zones_moved:
+            self._zones_moved = False
+            if (zones := self._grid_use.zones) != self._zones_told:
+                self._zones_told = zones
+                self._outbox.append(ZonesInUse(zones))
+
     def next_at(self) -> float | None:
         """The monotonic time from which `decide` may have something to do without a further event; None: never.
 
         -inf means at once.
         """
-        if self._outbox:
+        if self._outbox or self._zones_moved:
             return float("-inf")
         if not self._synced:
             return None
