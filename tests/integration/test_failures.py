@@ -254,7 +254,7 @@ async def test_told_to_stop_in_the_middle_it_ends_what_it_began_and_the_next_one
 async def test_the_rights_of_the_manifest_are_enough(
     cluster: Cluster, audit: AuditLog, plane: ControlPlane, start_scheduler: Callable[..., SchedulerProcess]
 ) -> None:
-    """Bound, unschedulable, events and their repetition, lease, restart: no call is forbidden, none needs more."""
+    """Bound, unschedulable, evicted, events and their repetition, lease, restart: no call is forbidden, none needs more."""
     objects = [one for one in yaml.safe_load_all(MANIFEST.read_text()) if one]
     for one in objects:
         if one["kind"] not in ("Deployment", "Secret"):
@@ -273,6 +273,8 @@ async def test_the_rights_of_the_manifest_are_enough(
         await cluster.patch("Node", "all-0", {"metadata": {"labels": {"disk": "ssd"}}})
         await cluster.delete("Pod", "all-3")
         await eventually(lambda: _wrote(audit, "patch", "events"), "the event is counted up", within_s=20)
+        await cluster.create([make_pod("urgent", cpu="3500m", priorityClassName="system-cluster-critical")])
+        await eventually(lambda: _wrote(audit, "delete", "pods"), "a pod has to make room", within_s=20)
         assert await process.terminate() == 0
     process.start()
     await process.ready()
@@ -286,6 +288,7 @@ async def test_the_rights_of_the_manifest_are_enough(
         *((verb, kind.path.rpartition("/")[2]) for verb in ("list", "watch") for kind in KINDS),
         ("create", "pods/binding"),
         ("patch", "pods/status"),
+        ("delete", "pods"),
         ("create", "events"),
         ("patch", "events"),
         ("create", "leases"),
@@ -293,7 +296,7 @@ async def test_the_rights_of_the_manifest_are_enough(
         ("update", "leases"),
     }
     reasons = {event["reason"] for event in (await cluster.call("GET", "/apis/events.k8s.io/v1/events"))["items"]}
-    assert {"Scheduled", "FailedScheduling", "InvalidAnnotation"} <= reasons
+    assert {"Scheduled", "FailedScheduling", "InvalidAnnotation", "Preempted"} <= reasons
 
 
 async def test_the_rights_of_preemption_can_be_taken_out_with_it(
