@@ -38,17 +38,19 @@ class Profiles:
         return path
 
     def give(self, case: JSON, number: int) -> JSON:
-        """The case with all pods of default-scheduler under one of the profiles."""
-        name = self.made[number % len(self.made)].scheduler_name
-        for pod in (*case["pods"], case["pod"]):
-            if pod["spec"]["schedulerName"] == "default-scheduler":
-                pod["spec"]["schedulerName"] = name
+        """The case with the pending pod under one of the profiles, and the others of default-scheduler under some."""
+        names = [one.scheduler_name for one in self.made]
+        rng = random.Random(f"names of {case['id']}")
+        for pod in case["pods"]:
+            if pod["spec"].get("schedulerName", "default-scheduler") == "default-scheduler":
+                pod["spec"]["schedulerName"] = rng.choice(names)
+        case["pod"]["spec"]["schedulerName"] = names[number % len(names)]
         return case
 
     def of(self, case: JSON) -> JSON:
-        """The file with the one profile that a case is of."""
-        name = case["pod"]["spec"]["schedulerName"]
-        return {**self.tree, "profiles": [one for one in self.tree["profiles"] if one["schedulerName"] == name]}
+        """The file with the profiles that the pods of a case are of."""
+        names = {pod["spec"].get("schedulerName") for pod in (*case.get("pods", ()), case["pod"])}
+        return {**self.tree, "profiles": [one for one in self.tree["profiles"] if one["schedulerName"] in names]}
 
 
 def _profile(draft: Draft, names: Collection[str]) -> JSON:

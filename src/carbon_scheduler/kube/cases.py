@@ -211,10 +211,11 @@ class Judge:
         answer.totals = dict(zip(names, verdict.totals(slots).tolist(), strict=True))
 
     def judge(self, pod: Pod) -> tuple[Verdict, Nominations]:
-        """What the plugins say, nominated pods heeded as upstream does: of the same profile, never the pod itself."""
+        """What the plugins say, nominated pods heeded as upstream does: of the profiles that share its queue, never itself."""
         nominations = Nominations(self.cluster.snap, self.cluster.pods)
         for other in self.cluster.pods.values():
-            if not (other.node_name or other.gated) and other.scheduler_name == pod.scheduler_name:
+            waits_with_it = other.scheduler_name in (self._frameworks or (pod.scheduler_name,))
+            if waits_with_it and not (other.node_name or other.gated):
                 nominations.put(other.uid, other.nominated_node_name)
         nominations.put(pod.uid, pod.nominated_node_name)
         framework = self._framework(pod)

@@ -308,8 +308,8 @@ func told(status *fwk.Status, narrowing sets.Set[string]) nodeStatus {
 }
 
 // load makes the case the state of the world, as the scheduler's event handlers would (pkg/scheduler/eventhandlers.go): pods
-// that ended are not seen at all; assigned ones count on their node; of the pending ones, those of the same profile that are
-// not gated and carry a nomination count as nominated.
+// that ended are not seen at all; assigned ones count on their node; of the pending ones, those of this scheduler's profiles
+// that are not gated and carry a nomination count as nominated.
 func (j *judge) load(asked *scheduleCase) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel() // ends the cache's goroutine, which only updates metrics
@@ -332,7 +332,7 @@ func (j *judge) load(asked *scheduleCase) error {
 			continue
 		}
 		node := pod.Status.NominatedNodeName
-		if node != "" && len(pod.Spec.SchedulingGates) == 0 && profileOf(pod) == profileOf(asked.Pod) {
+		if node != "" && len(pod.Spec.SchedulingGates) == 0 && j.ours(profileOf(pod), profileOf(asked.Pod)) {
 			info, err := framework.NewPodInfo(pod)
 			if err != nil {
 				// The queue keeps such a pod with what could be read of it, too (newQueuedPodInfo ignores the error).
@@ -365,6 +365,15 @@ func add[T runtime.Object](j *judge, objects []T) {
 	for _, object := range objects {
 		j.factory.add(object)
 	}
+}
+
+// ours tells whether a pod of that scheduler name waits in the queue that the asked one waits in: all profiles share one.
+func (j *judge) ours(name, asked string) bool {
+	if _, served := j.profiles[asked]; !served {
+		return name == asked
+	}
+	_, served := j.profiles[name]
+	return served
 }
 
 func profileOf(pod *v1.Pod) string { return orElse(pod.Spec.SchedulerName, v1.DefaultSchedulerName) }
