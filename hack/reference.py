@@ -182,7 +182,14 @@ def plugins() -> str:
         "# Plugins\n\nThe parts of kube-scheduler 1.36 that decide which nodes are feasible, and which of the equally clean "
         "ones is best, with its formulas and its texts. A pod with `schedulingGates` waits until they are gone.\n\n"
         + table(("plugin", "weight of its score", "meaning"), rows)
-        + "\n## Not here yet\n\nA pod that **requires** one of these (required terms, `DoNotSchedule`, a "
+        + "\n## Preemption\n\nWhen no node fits, `DefaultPreemption` looks for pods of lower priority that could go, as "
+        "kube-scheduler does: on each node as few and as unimportant ones as will do, those that a PodDisruptionBudget "
+        "protects last; then the node with the fewest broken budgets, the lowest priorities, the fewest and youngest victims, "
+        "and among equals the cleanest. Victims get the condition `DisruptionTarget`, then they are deleted with their own "
+        "grace; the pod waits with `status.nominatedNodeName`, and others of its priority or less leave it that room. A pod "
+        "that this scheduler is binding at that moment can be a victim too: it is deleted like any other, for a Binding cannot "
+        "be taken back. [How to switch it off](../how-to/switch-preemption-off.md).\n"
+        "\n## Not here yet\n\nA pod that **requires** one of these (required terms, `DoNotSchedule`, a "
         "PersistentVolumeClaim, resource claims) is refused with a condition that says so; preferences are left "
         "out of the score. Leave such pods to the cluster's own "
         "scheduler.\n\n"
@@ -255,7 +262,10 @@ def objects() -> str:
         + table(("field", "meaning"), ((f"`{name}`", words) for name, words in FIELDS.items()))
         + "\n## Condition\n\n`PodScheduled` with status `False`, written when its text changes.\n\n"
         + table(("reason", "meaning"), ((f"`{name}`", words) for name, words in CONDITIONS.items()))
-        + "\n## Events\n\nOf `events.k8s.io/v1`, about pods unless said otherwise. They are best effort: binding never waits "
+        + "\nWith it `status.nominatedNodeName` is written: the node on which room is made for the pod; it is cleared when "
+        "that is of no use any more. A victim of preemption gets the condition `DisruptionTarget` with status `True` and "
+        "reason `PreemptionByScheduler`.\n"
+        "\n## Events\n\nOf `events.k8s.io/v1`, about pods unless said otherwise. They are best effort: binding never waits "
         "for them, and what cannot be written is counted in `carbon_scheduler_events_dropped_total`.\n\n"
         + table(("reason", "type", "action", "meaning"), events)
         + "\n## Lease\n\n`coordination.k8s.io/v1`, name and times from the section `leader_election` of the "

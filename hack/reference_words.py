@@ -37,6 +37,8 @@ EVENTS: Final = {
     "Scheduled": "The Binding was accepted. Note: `Successfully assigned NAMESPACE/POD to NODE`.",
     "FailedScheduling": "An attempt ended without a node, or with an error. The note counts the reasons, in kube-scheduler's "
     "words. Repeats count up one event.",
+    "Preempted": "The pod was deleted to make room for one of higher priority. Note: `Preempted by pod UID on node NODE`; "
+    "`related` is that pod.",
     "Overcommitted": "On a node, in the namespace `default`: the pods on it request more than it offers, since another "
     "scheduler or a pod that names its node was faster, or the node shrank. Once for each spell.",
     "InvalidAnnotation": "An annotation of ours on the pod has a value that is not known. It is ignored.",
@@ -100,7 +102,6 @@ PLUGINS: Final = {
 }
 ABSENT: Final = {
     "DynamicResources": "resource claims (DRA)",
-    "DefaultPreemption": "eviction of pods with less priority to make room",
 }
 """Plugins of kube-scheduler's default profile that are not built."""
 
@@ -109,6 +110,16 @@ DEVIATIONS: Final = {
     "and its scores are those of a node that offers 4 EiB",
     "a hard spread constraint, and pods that are nominated to a node": "those that are being deleted are not counted, nor any "
     "under an empty selector: as pods that run; kube-scheduler counts nominated ones by another rule",
+    "a pod that is rejected as a whole (a claim that does not exist)": "the message ends there; kube-scheduler adds a stray "
+    "`. not found`",
+    "preemption under a hard spread constraint, and a victim that is being deleted already": "is not counted, as a pod that "
+    "runs; kube-scheduler takes it away from a sum that it was not part of, and chooses too few victims",
+    "preemption for a `ReadWriteOncePod` claim that several pods have got, or a claim of the same name elsewhere": "all "
+    "who use this very claim have to go; kube-scheduler counts them as one, and goes by the name alone",
+    "preemption for a host port that several pods of a node have got": "all of them have to go; for kube-scheduler the port is "
+    "free with the first",
+    "preemption, and what kube-scheduler leaves to chance": "of pods with one priority and start the order of their UIDs "
+    "decides, of nodes that are equally good the cleanest; the search begins at a place that the pod's UID tells",
     "a pod that asks for more than 59 different resources": "is rejected as a whole, kube-scheduler names each that is short",
 }
 """Where an answer differs from kube-scheduler's on purpose; tests/parity shows each."""

@@ -87,8 +87,8 @@ def test_what_is_not_described_is_refused(table: str, make: object, monkeypatch:
 
 
 def test_what_is_described_and_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "EVENTS", {**words.EVENTS, "Preempted": "evicted"})
-    with pytest.raises(reference.Undocumented, match="Preempted"):
+    monkeypatch.setattr(reference, "EVENTS", {**words.EVENTS, "Praised": "well done"})
+    with pytest.raises(reference.Undocumented, match="Praised"):
         reference.objects()
 
 
