@@ -55,7 +55,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "volumes that are there count as new": (_PLUGINS + "node_volume_limits", "new[use.slots_with(volume)] -= 1", "pass"),
     "VolumeAttachments do not count": (_CORE + "volume_use", "driver for volume, driver in attached.items() if volume not in found.volumes", "()"),
     "no driver stands for disks in a pod's spec": (_CORE + "volume_use", "in_tree = migrated(volume.kind) if migrating else None", "in_tree = None"),
-    "what is attached stays when a claim changes": (_CORE + "volume_use", "self._stale_users(found.key)", "pass"),
+    "what is attached is never looked at again": (_CORE + "volume_use", "self._stale[slot] = None", "pass"),
     "the largest volume is taken first": (_PLUGINS + "volume_search", "found.sort(key=_by_size)", "found.sort(key=_by_size, reverse=True)"),
     "one volume serves two claims": (_PLUGINS + "volume_search", "slots = slots[other[slots] != number]", "pass"),
     "beside a reserved volume others do": (_PLUGINS + "volume_search", "open_here &= ~here", "open_here &= ~(here & fits)"),

@@ -30,7 +30,7 @@ INGREDIENTS = (
     Ingredient("NodeAffinity", 0.45, affinity.add),
     Ingredient("NodePorts", 0.3, ports.add),
     Ingredient("PodTopologySpread", 0.5, spread.add),
-    Ingredient("VolumeBinding", 0.45, volumes.add),
+    Ingredient("VolumeBinding", 0.5, volumes.add),
     Ingredient("ImageLocality", 0.4, images.add),
     Ingredient("NodeDeclaredFeatures", 0.25, features.add),
     Ingredient("InterPodAffinity", 0.5, peers.add),

@@ -50,10 +50,6 @@ class _Volumes:
             self._claim(f"c{i}")
         for i in range(draft.one_of("number of further volumes", range(9))):
             self._volume(f"free-{i}", draft.one_of("class of a free volume", (*CLASSES[:5], ""), (4, 12, 2, 1, 1, 1)))
-        if draft.chance("just enough volumes", 0.2):
-            self._just_enough()
-        else:
-            self._use(draft.pod)
         for pod in draft.pods:
             if draft.rng.random() < 0.5:
                 self._use(pod)
@@ -61,13 +57,20 @@ class _Volumes:
         draft.extra["csinodes"] = [self._csi_node(name) for name in self.names if draft.rng.random() < 0.8]
         draft.extra["csistoragecapacities"] = [self._capacity(i) for i in range(draft.rng.randint(0, 4))]
         draft.extra["volumeattachments"] = [self._attachment(i) for i in range(draft.rng.choice((0, 0, 1, 3, 6)))]
+        stories = (None, self._just_enough, self._just_room, self._one_pod, self._zones)
+        names = [story and story.__name__ for story in stories]
+        story = stories[names.index(draft.one_of("the pending pod's volumes", names, (10, 3, 2, 2, 2)))]
+        if story is not None:
+            story()
+        else:
+            self._use(draft.pod)
         draft.extra["pvcs"] = self.claims
         draft.extra["pvs"] = self.volumes
 
     def _label(self, labels: JSON) -> None:
         rng = self.draft.rng
         form = self.draft.one_of(
-            "zone labels of a node", ("general", "beta", "both", "none", "region alone"), (8, 1, 1, 2, 1)
+            "zone labels of a node", ("general", "beta", "both", "none", "region alone"), (8, 1, 1, 3, 1)
         )
         zone = rng.choice(ZONES)
         if form in ("general", "both"):
@@ -257,38 +260,89 @@ class _Volumes:
     def _just_enough(self) -> None:
         """The pending pod wants volumes of several sizes, of which there are hardly enough."""
         draft = self.draft
-        volumes = draft.pod["spec"].setdefault("volumes", [])
         for i in range(draft.one_of("volumes wanted", (2, 3))):
             name, size = f"tight-{i}", (60, 120, 240)[i] * MIB
-            meta: JSON = {"name": name, "namespace": draft.pod["metadata"]["namespace"], "uid": f"{draft.name}/{name}"}
-            spec = {
-                "accessModes": [MODES[0]],
-                "resources": {"requests": {"storage": str(size)}},
-                "storageClassName": "local",
-            }
-            claim: JSON = {"metadata": meta, "spec": spec, "status": {"phase": "Pending"}}
-            self.claims.append(claim)
-            volumes.append({"name": name, "persistentVolumeClaim": {"claimName": name}})
+            claim = self._want(name, "local", size)
             if draft.chance("its volume is there", 0.9):
-                self._plain_volume(name, size, claim if draft.chance("it is reserved", 0.3) else None)
+                volume = self._plain_volume(
+                    f"of-{name}", "local", size, claim if draft.chance("it is reserved", 0.3) else None
+                )
+                self._local(volume)
         for i in range(draft.rng.randint(0, 2)):
-            self._plain_volume(f"spare-{i}", draft.rng.choice((60, 120, 240)) * MIB, None)
-        draft.rng.shuffle(volumes)
+            self._local(self._plain_volume(f"spare-{i}", "local", draft.rng.choice((60, 120, 240)) * MIB, None))
+        draft.rng.shuffle(draft.pod["spec"]["volumes"])
 
-    def _plain_volume(self, name: str, size: int, claim: JSON | None) -> None:
+    def _just_room(self) -> None:
+        """It wants volumes to be made, where a driver says how much room it has."""
+        draft = self.draft
+        for i in range(draft.one_of("volumes to be made", (1, 2))):
+            self._want(f"made-{i}", "roomy", draft.rng.choice((60, 120)) * MIB)
+        for one in draft.extra["storageclasses"]:
+            if one["metadata"]["name"] == "roomy":
+                one["provisioner"] = "csi.example.com"
+        others = [one for one in draft.extra["csidrivers"] if one["metadata"]["name"] != "csi.example.com"]
+        spec = {"storageCapacity": draft.chance("the driver tells its room", 0.9)}
+        draft.extra["csidrivers"] = [*others, {"metadata": {"name": "csi.example.com"}, "spec": spec}]
+        for one in draft.extra["csistoragecapacities"]:
+            one["storageClassName"] = "roomy"
+
+    def _one_pod(self) -> None:
+        """It wants a claim for one pod that others may use."""
+        claim = self._want("single", "wait", 60 * MIB, mode=MODES[3])
+        self._bind(claim)
+        for pod in self.draft.pods:
+            if self.draft.chance("another uses its claim", 0.15):
+                volume = {"name": "single", "persistentVolumeClaim": {"claimName": "single"}}
+                pod["spec"].setdefault("volumes", []).append(volume)
+
+    def _zones(self) -> None:
+        """It wants a volume that lies in some zones, by its labels alone."""
+        claim = self._want("zoned", "wait", 60 * MIB)
+        volume = self._bind(claim)
+        key = self.draft.one_of("key of a zone", (*ZONE_KEYS, *REGION_KEYS))
+        places = ZONES if key in ZONE_KEYS else ("eu-west", "us-east")
+        chosen = self.draft.rng.sample(places, k=self.draft.rng.randint(1, 2))
+        volume["metadata"]["labels"] = {key: "__".join(chosen)}
+
+    def _want(self, name: str, of_class: str, size: int, mode: str = MODES[0]) -> JSON:
+        """A plain claim, which the pending pod uses."""
+        meta: JSON = {
+            "name": name,
+            "namespace": self.draft.pod["metadata"]["namespace"],
+            "uid": f"{self.draft.name}/{name}",
+        }
+        spec = {"accessModes": [mode], "resources": {"requests": {"storage": str(size)}}, "storageClassName": of_class}
+        claim: JSON = {"metadata": meta, "spec": spec, "status": {"phase": "Pending"}}
+        self.claims.append(claim)
+        volume = {"name": name, "persistentVolumeClaim": {"claimName": name}}
+        self.draft.pod["spec"].setdefault("volumes", []).append(volume)
+        return claim
+
+    def _bind(self, claim: JSON) -> JSON:
+        """Gives a claim a plain volume."""
+        name = claim["metadata"]["name"]
+        claim["spec"]["volumeName"] = f"of-{name}"
+        claim["metadata"]["annotations"] = {"pv.kubernetes.io/bind-completed": "yes"}
+        claim["status"]["phase"] = "Bound"
+        return self._plain_volume(f"of-{name}", claim["spec"]["storageClassName"], 60 * MIB, claim)
+
+    def _plain_volume(self, name: str, of_class: str, size: int, claim: JSON | None) -> JSON:
         spec: JSON = {
             "capacity": {"storage": str(size + len(self.volumes))},
             "accessModes": [MODES[0]],
-            "storageClassName": "local",
+            "storageClassName": of_class,
             "local": {"path": "/mnt"},
         }
         if claim is not None:
             self._refer(spec, claim)
+        self.volumes.append({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Available"}})
+        return self.volumes[-1]
+
+    def _local(self, volume: JSON) -> None:
         if self.draft.chance("it is on a few nodes", 0.5):
             some = sorted({self.draft.rng.choice(self.names) for _ in range(4)})
             there = {"key": "kubernetes.io/hostname", "operator": "In", "values": some}
-            spec["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [there]}]}}
-        self.volumes.append({"metadata": {"name": f"of-{name}"}, "spec": spec, "status": {"phase": "Available"}})
+            volume["spec"]["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [there]}]}}
 
     # -- volumes ---------------------------------------------------------------------------------------------------
 

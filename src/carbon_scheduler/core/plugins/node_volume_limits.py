@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.model import Pod, PodVolume
     from carbon_scheduler.core.plugin import Rows
     from carbon_scheduler.core.snapshot import Snapshot
+    from carbon_scheduler.core.volume_use import VolumeUse
 
 _TOO_MANY = np.uint64(1)
 _NO_CLAIM = np.uint64(2) | UNRESOLVABLE_BIT
@@ -31,49 +32,41 @@ class _Limits(State):
     filters = True
     reasons: tuple[str, ...] = ("node(s) exceed max volume count",)
 
-    def __init__(self, pod: Pod) -> None:
-        self._pod = pod
-
-    def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
+    def __init__(self, pod: Pod, snap: Snapshot) -> None:
         use = snap.volumes.use
         use.refresh()
-        codes = np.zeros(snap.capacity, np.uint64)
-        found = {migrating: self._wanted(snap, migrating=migrating) for migrating in (True, False)}
-        for migrating, wanted in found.items():
+        self._codes: NDArray[np.uint64] = np.zeros(snap.capacity, np.uint64)
+        for migrating in (True, False):
             here = use.has_csi_node == migrating
-            if isinstance(wanted, NoClaim):
-                self.reasons = (*_Limits.reasons, str(wanted))
-                codes[here] = _NO_CLAIM
-            elif isinstance(wanted, BadVolume):
-                self.error = str(wanted)
-                codes[here] = ERROR_BIT
-            elif wanted and migrating:
-                codes |= self._over(snap, wanted)
-        return codes[rows]
+            try:
+                wanted = use.csi_volumes(pod, pending=True, migrating=migrating)
+            except NoClaim as problem:
+                self.reasons = (*_Limits.reasons, str(problem))
+                self._codes[here] = _NO_CLAIM
+            except BadVolume as problem:
+                self.error = str(problem)
+                self._codes[here] = ERROR_BIT
+            else:
+                if wanted and migrating:
+                    self._check(use, wanted)
 
-    def _wanted(self, snap: Snapshot, *, migrating: bool) -> dict[str, str] | NoClaim | BadVolume:
-        try:
-            return snap.volumes.use.csi_volumes(self._pod, pending=True, migrating=migrating)
-        except (NoClaim, BadVolume) as problem:
-            return problem
+    def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
+        return self._codes[rows]
 
-    def _over(self, snap: Snapshot, wanted: dict[str, str]) -> NDArray[np.uint64]:
-        """For the nodes with limits: those that some of the wanted volumes would be too many for."""
-        use = snap.volumes.use
-        codes = np.zeros(snap.capacity, np.uint64)
+    def _check(self, use: VolumeUse, wanted: dict[str, str]) -> None:
+        """Turns down the nodes with limits that some of the wanted volumes would be too many for."""
         for driver, count in Counter(wanted.values()).items():
             if (limit := use.limit(driver)) is None:
                 continue
             most, attached = limit
-            new = np.full(snap.capacity, count, np.int64)
+            new = np.full(len(most), count, np.int64)
             for volume, of in wanted.items():
                 if of == driver:
                     new[use.slots_with(volume)] -= 1
-            codes[(most >= 0) & (new > 0) & (attached + new > most)] = _TOO_MANY
+            self._codes[(most >= 0) & (new > 0) & (attached + new > most)] = _TOO_MANY
         for slot, why in use.problems().items():
             self.error = self.error or why
-            codes[slot] = ERROR_BIT
-        return codes
+            self._codes[slot] = ERROR_BIT
 
 
 class NodeVolumeLimits(Plugin):
@@ -85,7 +78,7 @@ class NodeVolumeLimits(Plugin):
         return any(map(_counts, pod.spec.volumes)) or None
 
     def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:
-        return _Limits(pod)
+        return _Limits(pod, snap)
 
     def wakes(self, pod: Pod, change: Change, snap: Snapshot) -> bool:
         if change.kind == "pod-gone":

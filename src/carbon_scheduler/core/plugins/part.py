@@ -26,15 +26,13 @@ class _Part(State):
         self.reasons = whole.reasons
         self.failure = whole.failure if prepares else ""
         self.constant = whole.constant
-        self.error = whole.error
+        self.error = whole.error if filters else ""
 
     def only(self, snap: Snapshot) -> NDArray[np.intp] | None:
         return self._whole.only(snap) if self._narrows else None
 
     def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
-        codes = self._whole.reject(snap, rows)
-        self.reasons, self.error = self._whole.reasons, self._whole.error
-        return codes
+        return self._whole.reject(snap, rows)
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         return self._whole.score(snap, rows)
