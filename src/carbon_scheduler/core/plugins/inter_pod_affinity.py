@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 MAX_SHAPES: Final = 512
 """Shapes of pods whose terms are kept ready; the least recently used goes first. One that filters takes 40 KB at 5,000
 nodes."""
+MAX_READ: Final = 4096
 
 _NEAR, _FAR, _THEIRS = UNRESOLVABLE_BIT | np.uint64(1), np.uint64(2), np.uint64(4)
 
@@ -63,6 +64,7 @@ class InterPodAffinity(Plugin):
         self._hard = hard_pod_affinity_weight
         self._ignores = ignore_preferred_terms_of_existing_pods
         self._shapes: dict[int, _Shape] = {}
+        self._read: dict[int, tuple[PodSpec, bool]] = {}
         self._domains = DomainCache()
 
     def key(self, pod: Pod) -> Hashable:
@@ -95,7 +97,7 @@ class InterPodAffinity(Plugin):
         if change.kind == "self":
             return change.of_labels
         mine = pod.spec
-        if not (readable(mine.required_pod_affinity) and readable(mine.required_pod_anti_affinity)):
+        if not self._readable(mine):
             return True
         if change.kind == "node":
             return change.node is not None and moved(mine, change.node_before, change.node)
@@ -118,6 +120,16 @@ class InterPodAffinity(Plugin):
                     all_match(far, before) and not all_match(far, theirs)
                 )
         return False
+
+    def _readable(self, spec: PodSpec) -> bool:
+        """Whether the required terms are. Asked of each waiting shape at each event, so it is remembered."""
+        known = self._read.get(id(spec))
+        if known is None:
+            if len(self._read) >= MAX_READ:
+                self._read.clear()
+            found = readable(spec.required_pod_affinity) and readable(spec.required_pod_anti_affinity)
+            known = self._read[id(spec)] = (spec, found)  # it keeps the spec alive, so that its id stays its own
+        return known[1]
 
 
 class _Now(State):

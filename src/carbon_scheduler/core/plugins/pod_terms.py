@@ -82,8 +82,10 @@ def unreadable(spec: PodSpec) -> Rejected | None:
 
 def all_match(terms: Sequence[PodTerm], spec: PodSpec) -> bool:
     """Whether there are terms and each matches a pod; of namespaceSelectors only whether they match no labels."""
+    if not terms:
+        return False
     labels = dict(spec.labels)
-    return bool(terms) and all(
+    return all(
         (spec.namespace in term.namespaces or matches(term.namespace_selector, NO_LABELS))
         and matches(term.selector, labels)
         for term in terms
