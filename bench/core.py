@@ -31,7 +31,7 @@ import numpy as np
 
 from carbon_scheduler import __version__
 from carbon_scheduler.core.carbon import CarbonValue
-from carbon_scheduler.core.decision import Bind
+from carbon_scheduler.core.decision import Bind, Evict
 from carbon_scheduler.core.events import Bound, CarbonChanged, NodeChanged, PodChanged, Synced
 from carbon_scheduler.core.model import (
     Node,
@@ -63,6 +63,7 @@ WALL_S: Final = 1_767_225_600.0
 _GIB: Final = 2**30
 _ZONE: Final = "topology.kubernetes.io/zone"
 _HOST: Final = "kubernetes.io/hostname"
+_FILLING: Final = PodSpec(requests=Requests(8_000, _GIB, scoring_cpu_m=8_000, scoring_memory_b=_GIB))
 _TAINT: Final = Taint("dedicated", "batch", "NoSchedule")
 _TOLERATION: Final = Toleration("dedicated", "Equal", "batch", "NoSchedule")
 _NOT_POOL_0: Final = NodeSelectorTerm((Requirement("pool", "NotIn", ("pool-0",)),))
@@ -83,6 +84,9 @@ class Scenario:
     """Required between the pods of a workload: in zones that have one already ("near"), on nodes that have none ("apart")."""
     running: int = 0
     """Pods of the same shapes that are on nodes already, one a node."""
+    preempting: bool = False
+    """The running pods fill the nodes, four on each, and each pending one, of higher priority, has two of them evicted. The
+    first attempt of a cluster, which makes the arrays of victims, is not counted."""
     selective: bool = False
     """A tenth of the nodes is tainted, which a third of the shapes tolerates; half of the shapes select four nodes of five."""
 
@@ -126,8 +130,11 @@ def cluster(scenario: Scenario) -> tuple[Scheduler, list[Pod]]:
     pods = [_pod(f"pod-{number}", specs[number % len(specs)]) for number in range(scenario.pods)]
     for number in range(scenario.running):
         there = NodeName(f"node-{number * 7 % scenario.nodes:05}")
-        pod = msgspec.structs.replace(_pod(f"running-{number}", specs[number % len(specs)]), node_name=there)
+        spec = _FILLING if scenario.preempting else specs[number % len(specs)]
+        pod = msgspec.structs.replace(_pod(f"running-{number}", spec), node_name=there)
         scheduler.apply(PodChanged(0.0, WALL_S, pod))
+    if scenario.preempting:
+        scheduler.apply(PodChanged(0.0, WALL_S, _pod("first", specs[0])))
     scheduler.decide(0.0, 1)  # what the nodes themselves have to say (zones in use) is not a decision's cost
     return scheduler, pods
 
@@ -153,10 +160,12 @@ def _node(number: int, scenario: Scenario, grid_zone: str) -> Node:
 
 def _shape(number: int, scenario: Scenario) -> PodSpec:
     own = (Requirement("app", "In", (f"app-{number}",)),)
+    cpu_m = number + (10_000 if scenario.preempting else 100)
     spread = SpreadConstraint(_ZONE, max_skew=1, hard=scenario.spread == "DoNotSchedule", selector=own)
     return PodSpec(
         labels=(("app", f"app-{number}"),) if scenario.failure_domains else (),
-        requests=Requests(100 + number, _GIB, scoring_cpu_m=100 + number, scoring_memory_b=_GIB),
+        requests=Requests(cpu_m, _GIB, scoring_cpu_m=cpu_m, scoring_memory_b=_GIB),
+        priority=100 if scenario.preempting else 0,
         tolerations=(_TOLERATION,) if scenario.selective and number % 3 == 0 else (),
         required_affinity=(_NOT_POOL_0,) if scenario.selective and number % 2 else None,
         spread=(spread,) if scenario.failure_domains and scenario.spread != "no" else (),
@@ -166,7 +175,8 @@ def _shape(number: int, scenario: Scenario) -> PodSpec:
 
 
 def repetition(scenario: Scenario) -> Repetition:
-    """One fresh cluster, all pods decided. Raises RuntimeError when a pod was not bound: then the figures mean nothing."""
+    """One fresh cluster, all pods decided. Raises RuntimeError when a pod was not bound, or has nobody evicted where it should:
+    then the figures mean nothing."""
     scheduler, pods = cluster(scenario)
     gc.collect()
     before_us = kernel_us()
@@ -177,10 +187,12 @@ def repetition(scenario: Scenario) -> Repetition:
             scheduler.apply(PodChanged(at, WALL_S + at, pod))
 
     binds: list[Bind] = []
+    preemptors: set[PodUid] = set()
 
     def decide() -> None:
         while effects := scheduler.decide(at, SLICE):
             binds.extend(effect for effect in effects if isinstance(effect, Bind))
+            preemptors.update(effect.preemptor_uid for effect in effects if isinstance(effect, Evict))
 
     def take_back() -> None:
         by_uid = {pod.uid: pod for pod in pods}
@@ -190,7 +202,9 @@ def repetition(scenario: Scenario) -> Repetition:
             scheduler.apply(PodChanged(at, WALL_S + at, pod))
 
     events_us, decide_us, answers_us = (_cpu_us(work) / scenario.pods for work in (take_in, decide, take_back))
-    if len(binds) != scenario.pods:
+    if scenario.preempting and len(preemptors) != scenario.pods:
+        raise RuntimeError(f"{scenario.name}: {len(preemptors)} of {scenario.pods} pods had others evicted")
+    if not scenario.preempting and len(binds) != scenario.pods:
         raise RuntimeError(
             f"{scenario.name}: {len(binds)} of {scenario.pods} pods were bound; make the scenario's nodes larger"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -42,7 +43,14 @@ def test_a_scenario_whose_pods_do_not_fit_is_refused() -> None:
 def test_the_scenarios_that_ship_have_room_for_their_pods() -> None:
     for scenario in bench.scenarios():
         assert scenario.pods <= scenario.nodes * 110
-        assert scenario.pods * 0.15 <= scenario.nodes * 32
+        assert scenario.preempting or scenario.pods * 0.15 <= scenario.nodes * 32
+
+
+def test_who_preempts_is_counted_by_its_victims() -> None:
+    full = bench.Scenario("full", nodes=6, pods=4, shapes=2, grid_zones=3, running=24, preempting=True)
+    assert bench.repetition(full).decide_us > 0
+    with pytest.raises(RuntimeError, match="0 of 4 pods had others evicted"):
+        bench.repetition(dataclasses.replace(full, running=0))
 
 
 def test_json_carries_what_it_ran_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
