@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from builders import Story, make_node
+from builders import Story, make_node, make_pod
 from builders_volumes import LOCAL, make_claim, make_class, make_volume, using
-from carbon_scheduler.core.decision import Bind, BindVolumes, ClaimWrite, Unschedulable, VolumeWrite
+from carbon_scheduler.core.decision import Bind, BindVolumes, ClaimWrite, Evict, Unschedulable, VolumeWrite
 from carbon_scheduler.core.events import ObjectChanged, ObjectGone, PodGone, VolumesNotWritten, VolumesWritten
 from carbon_scheduler.core.model import NodeName
 from carbon_scheduler.core.objects import AnyObject, Claim, ClaimRef
@@ -178,3 +178,19 @@ def test_a_pod_that_is_deleted_meanwhile_leaves_nothing_behind() -> None:
     assert not story.scheduler.cluster.snap.volumes.assumed
     written(objects(story, RESERVED, BOUND), asked).decide()
     assert story.effects == []
+
+
+def test_a_victim_of_preemption_that_waits_for_its_volumes_is_not_deleted() -> None:
+    """It only has to look for another node, and the room is free at once."""
+    story, asked = provisioned()
+    story.pods(make_pod("high", cpu="4", priority=10)).decide()
+    (told,) = of(story, Evict)
+    assert (told.uid, told.preemptor_name, told.cancelled) == (asked.uid, "high", True)
+    said = {effect.name: (effect.reason, effect.message, effect.nominate) for effect in of(story, Unschedulable)}
+    assert said["high"] == ("Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.", "n1")
+    assert said[asked.name] == ("SchedulerError", PREBIND + "binding volumes: context canceled", "")
+    assert not story.scheduler.cluster.snap.volumes.assumed
+    story.wait(0.5).decide()
+    assert [(bind.name, bind.node) for bind in of(story, Bind)] == [("high", "n1")]
+    story.apply(VolumesWritten(*story.now, asked.uid, asked.seq)).decide()
+    assert not of(story, Bind), "a late answer is to a decision that nobody follows any more"

@@ -104,6 +104,11 @@ async def test_a_victim_is_told_who_needed_its_room() -> None:
     assert [told[key] for key in ("type", "reason", "action", "note", "reportingController")] == [
         "Normal", "Preempted", "Preempting", "Preempted by pod u-high on node n1", "ours",
     ]  # fmt: skip
+    recorder, transport, _ = make()
+    recorder.start()
+    recorder.preempted(Evict(PodUid("u"), "ns", "p", NodeName("n1"), PodUid("u-high"), "prod", "high", cancelled=True))
+    await recorder.close()
+    assert body(transport.requests[0])["note"] == "Preempted by pod u-high on node n1 (in kube-scheduler memory)."
     assert told["regarding"] == {"kind": "Pod", "apiVersion": "v1", "namespace": "ns", "name": "p", "uid": "u"}
     assert told["related"] == {"kind": "Pod", "apiVersion": "v1", "namespace": "prod", "name": "high", "uid": "u-high"}
 

@@ -511,6 +511,7 @@ class Scheduler:
         nominate: NodeName | Literal[""] | None = None
         victims: int | None = None
         tried = False
+        unbound: list[Pod] = []
         if not len(self.cluster.snap):
             self._queue.park(uid, self._at, (), _alike(pod))
             self._say(pod, "Unschedulable", message, nominate="")
@@ -526,32 +527,25 @@ class Scheduler:
             victims, tried = len(outcome.victims), outcome.tried
             if outcome.node is not None:
                 nominate = outcome.node
+                unbound = [victim for victim in outcome.victims if victim.uid in self._volumes]
                 self._make_room(pod, outcome.node, outcome.victims)
             else:
                 nominate = "" if outcome.helpless else None
                 message = f"{message} {NO_CLAIMS}, preemption: {outcome.sentence}"
         self._queue.park(uid, self._at, rejecting, None if uid in self._evictions else _alike(pod))
         self._say(pod, "Unschedulable", message, nominate=nominate, victims=victims)
+        # Those that wait for their volumes are not being bound yet: they only have to look for another node.
+        for victim in unbound:
+            assert nominate
+            self._outbox.append(_eviction(victim, pod, nominate, cancelled=True))
+            self._give_up(victim.uid, f"{_PREBIND}binding volumes: context canceled")
         return tried
 
-    def _make_room(self, pod: Pod, node: NodeName, victims: Iterable[Pod]) -> None:
+    def _make_room(self, pod: Pod, node: NodeName, victims: tuple[Pod, ...]) -> None:
         """Has the victims evicted, if they are not on their way already, and the room kept for the pod."""
-        asked = self._evictions.ask(pod.uid, victims)
-        for victim in asked:
-            self._outbox.append(
-                Evict(
-                    victim.uid,
-                    victim.namespace,
-                    victim.name,
-                    node,
-                    pod.uid,
-                    pod.namespace,
-                    pod.name,
-                    scheduler_name=pod.scheduler_name,
-                    generation=victim.generation,
-                )
-            )
-        if pod.uid in self._evictions:
+        bound = [victim for victim in victims if victim.uid not in self._volumes]
+        self._outbox += [_eviction(victim, pod, node) for victim in self._evictions.ask(pod.uid, bound)]
+        if pod.uid in self._evictions or len(bound) < len(victims):
             # Those that wait there for less important reasons look for another node now, not when the victims are gone.
             for other in self._nominations.below(node, pod.spec.priority):
                 self._nominations.put(other.uid, None)
@@ -664,6 +658,21 @@ class Scheduler:
                 victims=victims,
             )
         )
+
+
+def _eviction(victim: Pod, pod: Pod, node: NodeName, *, cancelled: bool = False) -> Evict:
+    return Evict(
+        victim.uid,
+        victim.namespace,
+        victim.name,
+        node,
+        pod.uid,
+        pod.namespace,
+        pod.name,
+        scheduler_name=pod.scheduler_name,
+        generation=victim.generation,
+        cancelled=cancelled,
+    )
 
 
 def _only(slot: int, capacity: int) -> NDArray[np.int64]:

@@ -115,6 +115,8 @@ class EventRecorder:
     def preempted(self, effect: decision.Evict) -> None:
         """Normal Preempted, on the victim: happens once per pod."""
         note = f"Preempted by pod {effect.preemptor_uid} on node {effect.node}"
+        if effect.cancelled:
+            note += " (in kube-scheduler memory)."
         related = _pod_reference(effect.preemptor_namespace, effect.preemptor_name, effect.preemptor_uid)
         self._new(self._key(effect, "Normal", "Preempted", "Preempting", note), related)
 

@@ -93,6 +93,9 @@ class Hands:
             self._chores.put_nowait(self._conditions.write(effect.uid))
 
     def evict(self, effect: Evict) -> None:
+        if effect.cancelled:
+            self._recorder.preempted(effect)
+            return
         self._chores.put_nowait(self._evict(effect))
 
     def warn(self, effect: PodWarning) -> None:
