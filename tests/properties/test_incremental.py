@@ -11,10 +11,13 @@ from typing import Final
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from builders import make_node, make_pod
 from carbon_scheduler.core.cluster import Cluster
+from carbon_scheduler.core.emissions import Costs
 from carbon_scheduler.core.framework import Framework
+from carbon_scheduler.core.groups import Groups
 from carbon_scheduler.core.model import (
     HostPort,
     Node,
@@ -31,7 +34,9 @@ from carbon_scheduler.core.model import (
     Taint,
     Toleration,
 )
+from carbon_scheduler.core.placement import choose, choose_in_groups
 from carbon_scheduler.core.plugins import default_profile
+from carbon_scheduler.core.settings import Placement, Policy
 from carbon_scheduler.providers.tables import grid_zones
 
 NODES: Final = [f"n{i}" for i in range(7)]
@@ -117,6 +122,48 @@ def test_brought_up_to_date_is_as_good_as_new(story: list[int | Callable[[Cluste
         else:
             step(live)
     live.debug_check()
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps, st.integers(0, 2**64 - 1), st.sampled_from(["carbon-first", "off"]))
+def test_the_choice_by_groups_is_the_choice_among_all_nodes(
+    story: list[int | Callable[[Cluster], object]], start: int, policy: Policy
+) -> None:
+    live = Cluster(grid_zones(), None)
+    framework = Framework(default_profile(), live.snap)
+    kept: dict[tuple[int, ...], Groups] = {}
+    at = -1
+
+    def groups_of(divisions: list[NDArray[np.intp]]) -> Groups:
+        nonlocal at
+        if at != live.snap.spec_log.position:
+            kept.clear()
+            at = live.snap.spec_log.position
+        key = tuple(map(id, divisions))
+        return kept.setdefault(key, Groups(live.snap, _costs(live), divisions))
+
+    for step in (*story, *range(len(SPECS))):
+        if not isinstance(step, int):
+            step(live)
+            continue
+        verdict = framework.judge(Pod(PodUid("new"), "default", "new", SPECS[step]))
+        field = verdict.field(groups_of)
+        if field is None:
+            continue
+        ranked = verdict.ranked()
+        assert field.feasible == int((ranked >= 0).sum())
+        if field.feasible:
+            placement = Placement(tolerance_g_per_kwh=60.0)
+            want = choose(policy, placement, ranked, _costs(live), live.snap.ring, start)
+            assert choose_in_groups(policy, placement, field, live.snap.ring, start) == want
+
+
+def _costs(live: Cluster) -> Costs:
+    """Four different ones and none, by the node's name."""
+    known = [50.0, 100.0, 100.0, 300.0, float("nan"), 700.0, 50.0]
+    return Costs(
+        np.array([float("nan") if node is None else known[NODES.index(node.name)] for node in live.snap.nodes])
+    )
 
 
 def _compare(live: Cluster, framework: Framework, pod: Pod) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from carbon_scheduler.core.groups import Field, Tops
 from carbon_scheduler.core.plugin import (
     ALL,
     ERROR,
@@ -23,10 +24,11 @@ from carbon_scheduler.core.plugin import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from carbon_scheduler.core.groups import Groups
     from carbon_scheduler.core.model import Pod, PodSpec
     from carbon_scheduler.core.plugin import Change, Code, Plugin, Rows
     from carbon_scheduler.core.snapshot import Snapshot
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 MAX_SHAPES: Final = 256
 """Shapes, and rows, whose arrays are kept; the least recently used goes first. At 5,000 nodes a shape takes 50 KB."""
+MAX_TOPS: Final = 4
+"""Ways to group nodes for which a shape's best ones are kept."""
 MAX_SPECS: Final = 8192
 """Pod specs whose shape is remembered."""
 
@@ -134,6 +138,7 @@ class _Shape:
         "_spec_at",
         "_standing",
         "_steady",
+        "_tops",
         "allowed",
         "curved",
         "failed",
@@ -158,6 +163,16 @@ class _Shape:
         self._standing: NDArray[np.bool_] = self.fits
         self._steady: NDArray[np.int64] | None = None
         self._spec_at = self._load_at = -1
+        self._tops: dict[Groups, Tops] = {}
+
+    def tops(self, groups: Groups) -> Tops:
+        """What the shape's best nodes are by group. Cost: O(nodes) the first time."""
+        found = self._tops.get(groups)
+        if found is None:
+            if len(self._tops) >= MAX_TOPS:
+                del self._tops[next(iter(self._tops))]
+            found = self._tops[groups] = Tops(groups, self.fits, self.ranked)
+        return found
 
     def add(self, number: int, plugin: Plugin, part: _Row | _Load) -> None:
         self.parts[number] = part
@@ -189,6 +204,7 @@ class _Shape:
         fits = self._standing[rows]
         if rows is ALL:
             fits = fits.copy()
+            self._tops.clear()
         total: NDArray[np.int64] | int = 0 if self._steady is None else self._steady[rows]
         for plugin, state in self.loads:
             if state.filters:
@@ -196,8 +212,12 @@ class _Shape:
             if state.scores:
                 score = state.score(snap, rows)
                 total = total + (score if plugin.weight == 1 else plugin.weight * score)
+        ranked = np.where(fits, total, -1)
+        if not isinstance(rows, slice):
+            for tops in self._tops.values():
+                tops.update(rows, self.fits[rows], fits, ranked)
         self.fits[rows] = fits
-        self.ranked[rows] = np.where(fits, total, -1)
+        self.ranked[rows] = ranked
         return judged + _size(snap, rows)
 
     def _stand(self, snap: Snapshot) -> None:
@@ -254,11 +274,45 @@ class Verdict:
         self._once = once
         self._turned_away: Reasons = []
         self._reasons: Reasons | None = None
-        self.feasible: NDArray[np.bool_] = np.zeros(snap.capacity, np.bool_) if rejected else shape.fits
+        self._feasible: NDArray[np.bool_] | None = None
         for part in once.values():
             self.failed = self.failed or part.state.failure
-            if part.state.filters and not rejected:
-                self.feasible = self.feasible & part.state.fits(snap, ALL)
+
+    @property
+    def feasible(self) -> NDArray[np.bool_]:
+        if self._feasible is None:
+            self._feasible = np.zeros(self._snap.capacity, np.bool_) if self.rejected else self._shape.fits
+            for part in self._once.values():
+                if part.state.filters and not self.rejected:
+                    self._feasible = self._feasible & part.state.fits(self._snap, ALL)
+        return self._feasible
+
+    def field(self, groups_of: Callable[[list[NDArray[np.intp]]], Groups | None]) -> Field | None:
+        """The feasible nodes by groups, where feasibility beyond the shape's own depends on domains alone, and ranks on nothing
+        beyond it; else None. `groups_of` gives the groups for some ways to divide the nodes into domains."""
+        shape = self._shape
+        if self.rejected or shape.curved or self._turned_away:
+            return None
+        divisions: list[NDArray[np.intp]] = []
+        passing: list[NDArray[np.bool_]] = []
+        for part in self._once.values():
+            if part.state.scores and part.state.constant is None:
+                return None
+            if part.state.filters:
+                refusing = part.state.refusing(self._snap)
+                if refusing is None:
+                    return None
+                divisions += [domain for domain, _ in refusing]
+                passing += [~domains for _, domains in refusing]
+        groups = groups_of(divisions)
+        if groups is None:
+            return None
+        tops = shape.tops(groups)
+        open_ = tops.fitting > 0
+        open_[-1] = False
+        for domains, passes in zip(groups.domains, passing, strict=True):
+            open_ &= passes.take(domains)
+        return Field(tops, open_, shape.ranked)
 
     def ranked(self) -> NDArray[np.int64]:
         """int64 (capacity,): upstream's weighted score of the feasible nodes, less what all of them have alike; -1 elsewhere.
@@ -313,9 +367,9 @@ class Verdict:
 
     def turn_away(self, reasons: Reasons) -> None:
         """Takes nodes away that the plugins would not have with other pods there, or gives others as the reason."""
-        self.feasible = self.feasible.copy()
+        self._feasible = self.feasible.copy()
         for _, slots, _, _ in reasons:
-            self.feasible[slots] = False
+            self._feasible[slots] = False
         self._turned_away += reasons
         self._reasons = None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from carbon_scheduler.core.decision import Decision
 from carbon_scheduler.core.emissions import ENERGY_WITHOUT_MODEL_KWH
+from carbon_scheduler.core.groups import MAX_GROUPS, MIN_CAPACITY, Field, Groups
 from carbon_scheduler.core.plugin import MAX_SCORE
 from carbon_scheduler.core.ring import name_hash
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 
     from carbon_scheduler.core.cluster import Cluster
     from carbon_scheduler.core.emissions import Costs, GridCarbon
+    from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.model import Pod
     from carbon_scheduler.core.ring import Ring
     from carbon_scheduler.core.settings import Placement, Policy
+
+MAX_DIVISIONS: Final = 32
+"""Ways to divide the nodes into domains for which groups are kept."""
 
 
 class Placer:
@@ -30,15 +35,42 @@ class Placer:
         self._cluster = cluster
         self._carbon = carbon
         self._seq = 0
+        self._groups: dict[tuple[int, ...], Groups] = {}
+        self._groups_at: tuple[Costs, int, int] | None = None
 
-    def place(self, pod: Pod, policy: Policy, ranked: NDArray[np.int64], feasible: int, wall_s: float) -> Decision:
-        """The node for a pod, with all that explains it. `ranked` int64 (capacity,): upstream's weighted score of the
-        `feasible` nodes (1 at least), negative elsewhere. Cost: about fifteen vector operations."""
+    def field(self, verdict: Verdict) -> Field | None:
+        """The feasible nodes by groups, where the choice can be made so."""
+        if self._cluster.snap.capacity < MIN_CAPACITY or self._carbon.costs is not self._carbon.intensities:
+            return None
+        return verdict.field(self._groups_of)
+
+    def _groups_of(self, divisions: list[NDArray[np.intp]]) -> Groups | None:
+        now = (self._carbon.costs, self._cluster.snap.spec_log.position, self._cluster.snap.generation)
+        if now != self._groups_at:
+            self._groups_at = now
+            self._groups.clear()
+        key = tuple(map(id, divisions))  # which the groups hold, so that their ids stay their own
+        found = self._groups.get(key)
+        if found is None:
+            if len(self._groups) >= MAX_DIVISIONS:
+                del self._groups[next(iter(self._groups))]
+            found = self._groups[key] = Groups(self._cluster.snap, self._carbon.costs, divisions)
+        return found if found.count <= MAX_GROUPS else None
+
+    def place(
+        self, pod: Pod, policy: Policy, nodes: NDArray[np.int64] | Field, feasible: int, wall_s: float
+    ) -> Decision:
+        """The node for a pod, with all that explains it, among the `feasible` ones, of which there is one at least. `nodes` are
+        these by groups, or int64 (capacity,): upstream's weighted score, negative elsewhere. Cost: about twenty vector
+        operations."""
         snap = self._cluster.snap
-        intensities = self._carbon.intensities
-        costs = self._carbon.costs
-        taken, blind, cheapest = choose(policy, self._placement, ranked, costs, snap.ring, name_hash(pod.uid))
-        cleanest = cheapest if costs is intensities else intensities.lowest(ranked)
+        intensities, costs = self._carbon.intensities, self._carbon.costs
+        start = name_hash(pod.uid)
+        if isinstance(nodes, Field):
+            taken, blind, cleanest = choose_in_groups(policy, self._placement, nodes, snap.ring, start)
+        else:
+            taken, blind, cheapest = choose(policy, self._placement, nodes, costs, snap.ring, start)
+            cleanest = cheapest if costs is intensities else intensities.lowest(nodes)
         node, other = snap.nodes[taken], snap.nodes[blind]
         assert node is not None
         assert other is not None
@@ -92,6 +124,22 @@ def choose(
         cheapest, cheapest + tolerance
     )  # without nodes that have no value: these come after all others
     return ring.first_best_of(clean, ranked.take(clean), start), blind, cheapest
+
+
+def choose_in_groups(
+    policy: Policy, placement: Placement, field: Field, ring: Ring, start: int
+) -> tuple[int, int, float | None]:
+    """The same choice by groups of nodes, for all policies but `weighted`. Cost: does not grow with the nodes, apart from the
+    groups that changed since the shape's last attempt."""
+    blind = field.first_best(ring, start)
+    cheapest = field.cheapest()
+    if policy == "off" or cheapest is None:
+        return blind, blind, cheapest
+    return field.first_best_of_cost(cheapest + _tolerance_g(placement, cheapest), ring, start), blind, cheapest
+
+
+def _tolerance_g(placement: Placement, cheapest_g: float) -> float:
+    return max(placement.tolerance_frac * cheapest_g, placement.tolerance_g_per_kwh * ENERGY_WITHOUT_MODEL_KWH)
 
 
 def _carbon_score(cost_g: NDArray[np.float64], feasible: NDArray[np.bool_]) -> NDArray[np.int64]:

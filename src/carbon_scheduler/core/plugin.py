@@ -13,7 +13,7 @@ import numpy as np
 from carbon_scheduler.core.model import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,7 +56,7 @@ class State:
     scores: bool = False
     reasons: tuple[str, ...] = ()
     error: str = ""
-    """What ERROR_BIT stands for; "" while no node has it. Known once `reject` was asked."""
+    """What ERROR_BIT stands for; "" where no node has it."""
     failure: str = ""
     """Why it cannot score (upstream's error in PreScore): the attempt ends with it once there is a choice to make."""
 
@@ -76,6 +76,11 @@ class State:
         """bool (rows,): where `reject` gives 0, for those who do not ask why."""
         fits: NDArray[np.bool_] = self.reject(snap, rows) == 0
         return fits
+
+    def refusing(self, snap: Snapshot) -> Sequence[tuple[NDArray[np.intp], NDArray[np.bool_]]] | None:
+        """Where the filter depends on nothing but the domains that a node lies in: for each way to divide them, intp
+        (capacity,) which domain, the same array as long as no node changes, and bool (domains,) which are turned away."""
+        return None
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         """int64 (rows,): the raw score, from the node alone; from the feasible `rows` together where it reads the cluster."""

@@ -30,6 +30,11 @@ class Ring:
         self._order: NDArray[np.intp] = np.argsort(hash64, kind="stable")
         self._sorted: NDArray[np.uint64] = hash64[self._order]
 
+    def near(self, start: int, count: int) -> NDArray[np.intp]:
+        """The indices of the next `count` nodes at or after `start`, fewer at the end of the ring. Cost: O(log n)."""
+        at = int(self._sorted.searchsorted(np.uint64(start)))
+        return self._order[at : at + count]
+
     def first_best(self, scores: NDArray[np.int64], start: int) -> int:
         """The index of the first of the highest of `scores` (n,) at or after `start`. Cost: three passes over n at most."""
         best = int(scores.argmax())
@@ -38,8 +43,7 @@ class Ring:
         if count == 1:
             return best
         if CHUNK * count > 4 * len(scores):  # so many that one of the next few must be among them
-            at = int(self._sorted.searchsorted(np.uint64(start)))
-            near = self._order[at : at + CHUNK]
+            near = self.near(start, CHUNK)
             hits = tied.take(near)
             if len(near) and hits[hit := int(hits.argmax())]:
                 return int(near[hit])

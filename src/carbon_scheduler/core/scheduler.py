@@ -465,15 +465,17 @@ class Scheduler:
         verdict = self._frameworks[pod.scheduler_name].judge(pod)
         self._nominations.heed(pod, verdict)
         nominated = self._slot_kept_for(pod, verdict)
-        feasible = int(np.count_nonzero(verdict.feasible)) if nominated is None else 1
+        policy = self._policy(pod)
+        field = None if nominated is not None or policy == "weighted" else self._placer.field(verdict)
+        feasible = 1 if nominated is not None else field.feasible if field else int(np.count_nonzero(verdict.feasible))
         if nominated is None and (failed := verdict.error or (verdict.failed if feasible > 1 else "")):
             self._queue.retry(uid, self._at)
             self._say(pod, "SchedulerError", failed, nominate="")
             return False
         if not feasible:
             return self._no_node(pod, verdict)
-        ranked = verdict.ranked() if nominated is None else _only(nominated, len(verdict.feasible))
-        decision = self._placer.place(pod, self._policy(pod), ranked, feasible, self._wall)
+        nodes = field or (verdict.ranked() if nominated is None else _only(nominated, len(verdict.feasible)))
+        decision = self._placer.place(pod, policy, nodes, feasible, self._wall)
         volumes = self._volumes_of(pod, decision.node)
         self.cluster.assume(uid, decision.node)
         self._nominations.put(uid, None)

@@ -390,7 +390,7 @@ class Snapshot:
             self.requested[row, slot] = min(load.scalars.get(name, 0), MAX_QUANTITY)
 
     def _grow(self) -> None:
-        more = self.capacity
+        more = self.capacity if self.capacity < 1024 else self.capacity // 8  # what is free costs time in every attempt
         self.alive = _longer(self.alive, more)
         self.hash64 = _longer(self.hash64, more)
         self.allocatable = _longer(self.allocatable, more)

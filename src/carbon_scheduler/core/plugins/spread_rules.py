@@ -81,6 +81,9 @@ class SpreadState(State):
             fits = fits & hard.fits(snap)
         return fits
 
+    def refusing(self, snap: Snapshot) -> Sequence[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
+        return [hard.refusing(snap) for hard in self._hard]
+
     # -- score ---------------------------------------------------------------------------------------------------
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
@@ -162,6 +165,11 @@ class Hard:
             passing[NOWHERE] = False
             self._fits = passing.take(places.domain)
         return self._fits
+
+    def refusing(self, snap: Snapshot) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        refusing = self._domains(snap)
+        refusing[NOWHERE] = True
+        return self._counts.places.domain, refusing
 
     def codes(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
         """uint64 (rows,)."""
