@@ -222,3 +222,33 @@ def test_wrong_use_says_what_is_right(
     said = capsys.readouterr()
     assert word in said.err
     assert said.out == ""
+
+
+def test_a_pod_is_judged_by_the_profile_of_its_scheduler_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profiles = tmp_path / "profiles.yaml"
+    profiles.write_text(
+        "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles:\n"
+        "- {schedulerName: weighed, plugins: {score: {disabled: [{name: '*'}], enabled: [{name: TaintToleration, weight: 7}]}}}\n"
+        "- {schedulerName: blind, plugins: {preFilter: {disabled: [{name: NodePorts}]}, filter: {disabled: [{name: NodePorts}, {name: TaintToleration}]}}}\n"
+    )
+    tainted = make_node("n", taints=[{"key": "k", "effect": "NoSchedule"}])
+    cases = [
+        {"nodes": [tainted, make_node("m")], "pod": make_pod("p", scheduler=n)} for n in ("weighed", "blind", "other")
+    ]
+    path = tmp_path / "cases.jsonl"
+    path.write_text("\n".join(map(json.dumps, cases)))
+    assert run_main("evaluate", "--cases", str(path), "--kube-scheduler-config", str(profiles)) == 0
+    weighed, blind, other = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (weighed["weights"], weighed["totals"]) == ({"TaintToleration": 7}, {"m": 700})
+    assert weighed["nodes"]["n"]["plugin"] == "TaintToleration"
+    assert {name: node["code"] for name, node in blind["nodes"].items()} == {"n": "Success", "m": "Success"}
+    assert other["error"] == "spec.schedulerName: got 'other', expected the name of a profile: weighed, blind"
+
+
+def test_profiles_that_cannot_be_served_end_with_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profiles = tmp_path / "profiles.yaml"
+    profiles.write_text("kind: KubeSchedulerConfiguration\n")
+    assert run_main("evaluate", "--cases", "-", "--kube-scheduler-config", str(profiles)) == 2
+    assert "2 fields cannot be served" in capsys.readouterr().err

@@ -146,5 +146,14 @@ def plant(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
         elif isinstance(value, type) and value.__module__ == name and isinstance(before, type):
             for attribute, method in vars(value).items():
                 if isinstance(method, (FunctionType, property)):
+                    _belong(method, before)
                     monkeypatch.setattr(before, attribute, method)
             changed[key] = before  # so that its instances are still what others take them for
+
+
+def _belong(method: FunctionType | property, owner: type) -> None:
+    """Lets `super()` in a method of the changed source mean the class that the method is put into."""
+    function = method.fget if isinstance(method, property) else method
+    if isinstance(function, FunctionType) and "__class__" in function.__code__.co_freevars:
+        assert function.__closure__ is not None
+        function.__closure__[function.__code__.co_freevars.index("__class__")].cell_contents = owner

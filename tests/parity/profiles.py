@@ -126,7 +126,7 @@ def _fit(draft: Draft) -> JSON:
             strategy["requestedToCapacityRatio"] = {"shape": points}
     return filled(
         scoringStrategy=strategy,
-        ignoredResources=["example.com/gpu"] if draft.chance("an ignored resource", 0.2) else None,
+        ignoredResources=["example.com/gpu"] if draft.chance("an ignored resource", 0.5) else None,
         ignoredResourceGroups=[draft.one_of("ignored group", ("example.com", "kubernetes.io"))]
         if draft.chance("an ignored group", 0.2)
         else None,
@@ -153,7 +153,7 @@ def _affinity(draft: Draft) -> JSON:
 
     required = draft.some("added required terms", 2, term)
     weighed = [{"weight": weight, "preference": term()} for weight in draft.some("added preferred terms", 2, lambda: draft.one_of("added weight", (1, 10, 100)))]  # fmt: skip
-    empty = not required and draft.chance("required terms without one", 0.1)
+    empty = not required and draft.chance("required terms without one", 0.3)
     return {
         "addedAffinity": filled(
             requiredDuringSchedulingIgnoredDuringExecution={"nodeSelectorTerms": required}
