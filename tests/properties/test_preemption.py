@@ -112,9 +112,9 @@ class World:
             self.cluster.put_pod(pod := make_pod(f"p{i}", uid=f"u{i}", cpu=cpu, priority=priority))
             self.nominations.put(pod.uid, NodeName(node))
 
-    def judge(self, pod: Pod) -> Verdict:
+    def judge(self, pod: Pod, *, exactly: bool = True) -> Verdict:
         verdict = self.framework.judge(pod)
-        self.nominations.heed(pod, verdict, exactly=True)
+        self.nominations.heed(pod, verdict, exactly=exactly)
         return verdict
 
     def candidates(
@@ -143,7 +143,7 @@ class OneByOne(Trial):
         self.sums_only = False
 
 
-seen = {"candidates": 0, "together": 0, "violations": 0, "several": 0}
+seen = {"candidates": 0, "together": 0, "violations": 0, "several": 0, "kept away": 0}
 
 
 @settings(max_examples=400, deadline=None)
@@ -151,8 +151,14 @@ seen = {"candidates": 0, "together": 0, "violations": 0, "several": 0}
 def check(parts: dict[str, Any]) -> None:
     world = World(parts)
     pod = parts["wanted"]
-    if world.judge(pod).feasible.any():
+    quick, exact = world.judge(pod, exactly=False), world.judge(pod)
+    assert (quick.feasible == exact.feasible).all()
+    seen["kept away"] += bool(parts["nominated"]) and bool(
+        (world.framework.judge(pod).feasible != exact.feasible).any()
+    )
+    if exact.feasible.any():
         return
+    assert quick.message() == exact.message()
     together = world.candidates(pod, world.table)
     before = picture(world.cluster)
     module.Trial = OneByOne  # type: ignore[misc]
@@ -184,6 +190,7 @@ def test_victims_are_the_same_however_they_are_found() -> None:
     assert seen["together"] > 20
     assert seen["violations"] > 5
     assert seen["several"] > 10
+    assert seen["kept away"] > 3
 
 
 # -- the same from the definition -----------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from carbon_scheduler.core.trial import Trial, grouped
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from carbon_scheduler.core.framework import Verdict
+    from numpy.typing import NDArray
+
+    from carbon_scheduler.core.framework import Reasons, Verdict
     from carbon_scheduler.core.model import NodeName, Pod, PodUid
     from carbon_scheduler.core.snapshot import Snapshot
     from carbon_scheduler.core.trial import Refusal
@@ -125,24 +127,34 @@ class Nominations:
         if not self._node or verdict.rejected is not None:
             return
         reserved = self.reserved(pod)
-        allowed = verdict.allowed
-        slots = reserved.slots[allowed[reserved.slots]]
+        slots = reserved.slots[verdict.allowed[reserved.slots]]
         if not len(slots):
             return
         trial = Trial(pod, verdict, self._snap)
+        if not exactly and verdict.feasible.any():
+            here = slots[verdict.feasible[slots]]
+            away = self._away(pod, trial, reserved, here)
+            left = verdict.feasible.copy()
+            for _, out, _, _ in away:
+                left[out] = False
+            if left.any() or len(slots) > MAX_TOLD:
+                verdict.turn_away(away)
+                return
+        if trial.sums_only:
+            verdict.turn_away(self._away(pod, trial, reserved, slots))
+        else:
+            found = ((slot, self.try_beside(slot, pod, trial)) for slot in slots.tolist())
+            verdict.turn_away(grouped((slot, why) for slot, why in found if why))
+
+    def _away(self, pod: Pod, trial: Trial, reserved: Reserved, slots: NDArray[np.intp]) -> Reasons:
+        """Which of some nodes the pod cannot have beside nominated ones: by sums, and where these do not tell, by trials."""
+        if not len(slots):
+            return []
         fits, reasons = trial.at_sums(self.view(reserved), slots)
         if trial.sums_only:
-            verdict.turn_away(reasons)
-            return
-        # Where the pod fits without the others, and beside them as far as sums go, only a trial tells.
-        unsure = slots[fits & verdict.feasible[slots]].tolist()
-        reasons += grouped((slot, found) for slot in unsure if (found := self.try_beside(slot, pod, trial)))
-        left = verdict.feasible.copy()
-        for _, out, _, _ in reasons:
-            left[out] = False
-        if exactly or not (left.any() or len(slots) > MAX_TOLD):
-            reasons = grouped((slot, found) for slot in slots.tolist() if (found := self.try_beside(slot, pod, trial)))
-        verdict.turn_away(reasons)
+            return reasons
+        found = ((slot, self.try_beside(slot, pod, trial)) for slot in slots[fits].tolist())
+        return [*reasons, *grouped((slot, why) for slot, why in found if why)]
 
     def try_beside(self, slot: int, pod: Pod, trial: Trial) -> Refusal | None:
         """What keeps the pod from a node on which the nominated ones run. The snapshot is as before afterwards."""

@@ -70,7 +70,7 @@ class Trial:
         for plugin, state in self._parts:
             if not state.filters or plugin.reads == "cluster":
                 continue
-            codes = self._codes(plugin, state)[slots] if plugin.reads == "node" else state.reject(view, slots)
+            codes = state.reject(view, slots)
             out = np.flatnonzero(fits & (codes != 0))
             if len(out):
                 reasons.append((plugin, slots[out], codes[out], state.reasons))
