@@ -188,7 +188,7 @@ def plugins() -> str:
         "and among equals the cleanest. Victims get the condition `DisruptionTarget`, then they are deleted with their own "
         "grace; the pod waits with `status.nominatedNodeName`, and others of its priority or less leave it that room. A pod "
         "that this scheduler is binding at that moment can be a victim too: it is deleted like any other, for a Binding cannot "
-        "be taken back. [How to switch it off](../how-to/switch-preemption-off.md).\n"
+        "be taken back; one that waits for its volumes looks for another node. [How to switch it off](../how-to/switch-preemption-off.md).\n"
         "\n## Not here yet\n\nA pod that **requires** one of these (required terms, `DoNotSchedule`, a "
         "PersistentVolumeClaim, resource claims) is refused with a condition that says so; preferences are left "
         "out of the score. Leave such pods to the cluster's own "
