@@ -120,6 +120,8 @@ DEVIATIONS: Final = {
     "free with the first",
     "preemption, and what kube-scheduler leaves to chance": "of pods with one priority and start the order of their UIDs "
     "decides, of nodes that are equally good the cleanest; the search begins at a place that the pod's UID tells",
+    "an image that other nodes get or lose": "counts at once; kube-scheduler scores a node by the count of when something "
+    "last changed on that node",
     "a pod that asks for more than 59 different resources": "is rejected as a whole, kube-scheduler names each that is short",
 }
 """Where an answer differs from kube-scheduler's on purpose; tests/parity shows each."""

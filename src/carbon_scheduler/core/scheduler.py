@@ -102,7 +102,6 @@ class Scheduler:
     def __init__(self, settings: Settings, grid: GridZones) -> None:
         self.cluster = Cluster(grid, settings.default_grid_zone)
         self.carbon = GridCarbon(self.cluster.snap, settings.signal)
-        self._settings = settings
         self._frameworks = {p.scheduler_name: Framework(make_profile(p), self.cluster.snap) for p in settings.profiles}
         self._policies = {p.scheduler_name: p.policy or settings.placement.policy for p in settings.profiles}
         self._placer = Placer(settings.placement, self.cluster, self.carbon)
