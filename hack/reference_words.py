@@ -101,7 +101,7 @@ PLUGINS: Final = {
     "NodeDeclaredFeatures": "the kubelet declares what the pod's spec cannot do without",
 }
 ABSENT: Final = {
-    "DynamicResources": "resource claims (DRA)",
+    "DynamicResources": "resource claims (DRA), and extended resources that only a DeviceClass offers",
 }
 """Plugins of kube-scheduler's default profile that are not built."""
 
