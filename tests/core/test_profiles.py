@@ -112,6 +112,7 @@ REFUSED: dict[str, tuple[Profile, str]] = {
     "gates are not heeded": (profile(multiPoint=on(off=("SchedulingGates",))), "plugins.preEnqueue"),
     "half of a filter": (profile(preFilter=on(off=(PORTS,))), "plugins"),
     "a score without what it prepares": (profile(preScore=on(off=(TAINT,))), "plugins"),
+    "pods that preempt and do not wait for it": (profile(preEnqueue=on(off=("DefaultPreemption",))), "plugins"),
     "volumes that are chosen and not bound": (profile(preBind=on(off=("VolumeBinding",))), "plugins"),
     "filters in two orders": (profile(preFilter=on(PORTS, "NodeAffinity"), filter=on("NodeAffinity", PORTS)), "plugins.preFilter"),
 }  # fmt: skip
@@ -140,8 +141,9 @@ def test_disabling_what_upstream_has_off_by_default_is_nothing() -> None:
 def test_preemption_off() -> None:
     assert not enabled(profile(multiPoint=on(off=("DefaultPreemption",)))).preempts
     off = on(off=("DefaultPreemption",))
-    assert not problems(profile(postFilter=off, preEnqueue=off))
-    assert not enabled(profile(postFilter=off, preEnqueue=off)).preempts
+    for points in ({"postFilter": off}, {"postFilter": off, "preEnqueue": off}):
+        assert not problems(profile(**points))
+        assert not enabled(profile(**points)).preempts
 
 
 # -- plugins of a profile at work

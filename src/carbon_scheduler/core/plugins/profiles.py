@@ -188,15 +188,19 @@ def _whole(plugins: Mapping[str, PluginSet]) -> Iterator[Problem]:
         if name == "DynamicResources":  # not supported in any form: a pod with claims is refused
             continue
         on = [point for point in points if name in at[point]]
-        for together in (_FILTER, ("preEnqueue", "postFilter"), ("filter", "reserve", "preBind")):
+        for together in (_FILTER, ("filter", "reserve", "preBind")):
             mine = [point for point in together if point in points]
             if 0 < sum(point in on for point in mine) < len(mine):
                 there = ", ".join(point for point in mine if point in on)
                 both = f"all of {', '.join(mine)}, or none"
                 yield Problem("plugins", f"{name} in {there} alone", both, "enable or disable it in all of these")
-        if "score" in on and "preScore" in points and "preScore" not in on:
-            both = "preScore with it"
-            yield Problem("plugins", f"{name} in score without preScore", both, "disable it in score, or enable both")
+        # Without PostFilter nothing is evicted, and there is nothing for DefaultPreemption's PreEnqueue to wait for.
+        for point, needs in (("score", "preScore"), ("postFilter", "preEnqueue")):
+            if point in on and needs in points and needs not in on:
+                both = f"{needs} with it"
+                yield Problem(
+                    "plugins", f"{name} in {point} without {needs}", both, f"disable it in {point}, or enable both"
+                )
     first = [name for name in at["preFilter"] if name in at["filter"]]
     if first != [name for name in at["filter"] if name in first]:
         yield Problem("plugins.preFilter", "another order than in filter", "the same order", "order both alike")
