@@ -37,9 +37,6 @@ class _Volumes:
         self.claims: list[JSON] = []
         self.volumes: list[JSON] = []
         self.names = [node["metadata"]["name"] for node in draft.nodes] or ["gone"]
-        self.usual = draft.one_of(
-            "usual disks", (None, "awsElasticBlockStore", "gcePersistentDisk", "iscsi", "rbd"), (2, 1, 1, 1, 1)
-        )
 
     def add(self) -> None:
         draft = self.draft
@@ -57,13 +54,17 @@ class _Volumes:
         draft.extra["csinodes"] = [self._csi_node(name) for name in self.names if draft.rng.random() < 0.8]
         draft.extra["csistoragecapacities"] = [self._capacity(i) for i in range(draft.rng.randint(0, 4))]
         draft.extra["volumeattachments"] = [self._attachment(i) for i in range(draft.rng.choice((0, 0, 1, 3, 6)))]
-        stories = (None, self._just_enough, self._just_room, self._one_pod, self._zones)
-        names = [story and story.__name__ for story in stories]
-        story = stories[names.index(draft.one_of("the pending pod's volumes", names, (10, 3, 2, 2, 2)))]
-        if story is not None:
-            story()
-        else:
-            self._use(draft.pod)
+        stories = {
+            "any": lambda: self._use(draft.pod),
+            "hardly enough": self._just_enough,
+            "hardly room": self._just_room,
+            "for one pod": self._one_pod,
+            "in a zone": self._zones,
+            "a node is chosen": self._chosen,
+            "a shared disk": self._shared,
+            "of an old type": self._taken_over,
+        }
+        stories[draft.one_of("the pending pod's volumes", tuple(stories), (8, 3, 2, 2, 2, 1, 3, 2))]()
         draft.extra["pvcs"] = self.claims
         draft.extra["pvs"] = self.volumes
 
@@ -304,6 +305,32 @@ class _Volumes:
         chosen = self.draft.rng.sample(places, k=self.draft.rng.randint(1, 2))
         volume["metadata"]["labels"] = {key: "__".join(chosen)}
 
+    def _chosen(self) -> None:
+        """It wants a claim for which a node was chosen before."""
+        claim = self._want("chosen", "wait", 60 * MIB)
+        node = self.draft.rng.choice(self.names)
+        claim["metadata"]["annotations"] = {"volume.kubernetes.io/selected-node": node}
+
+    def _taken_over(self) -> None:
+        """It wants a volume of an old type in a zone, which nodes may know by another label."""
+        draft = self.draft
+        volume = self._bind(self._want("old", "old", 60 * MIB))
+        kind = draft.one_of("its old type", ("awsElasticBlockStore", "gcePersistentDisk", "cinder"))
+        del volume["spec"]["local"]
+        volume["spec"][kind] = self._old(kind, of_volume=True)
+        zones = {"key": draft.rng.choice(ZONE_KEYS), "operator": "In", "values": draft.rng.sample(ZONES, k=2)}
+        volume["spec"]["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [zones]}]}}
+
+    def _shared(self) -> None:
+        """It wants a disk that others may have."""
+        draft = self.draft
+        kind = draft.one_of("the disk is", ("awsElasticBlockStore", "gcePersistentDisk", "iscsi", "rbd"))
+        draft.pod["spec"].setdefault("volumes", []).append({"name": "disk", kind: self._old(kind, of_volume=False)})
+        for pod in draft.pods:
+            if draft.chance("another has such a disk", 0.25):
+                volume = {"name": "disk", kind: self._old(kind, of_volume=False)}
+                pod["spec"].setdefault("volumes", []).append(volume)
+
     def _want(self, name: str, of_class: str, size: int, mode: str = MODES[0]) -> JSON:
         """A plain claim, which the pending pod uses."""
         meta: JSON = {
@@ -505,8 +532,6 @@ class _Volumes:
                  "azureDisk", "cinder", "portworxVolume", "azureFile", "vsphereVolume"),
                 (24, 2, 1, 1, 2, 2, 2, 2, 1, 1, 1, 1, 1),
             )  # fmt: skip
-            if self.usual is not None and draft.rng.random() < 0.6:
-                kind = self.usual
             volume: JSON = {"name": f"v{i}"}
             if kind == "claim":
                 there = [c["metadata"]["name"] for c in self.claims if c["metadata"]["name"][1:].isdigit()]
