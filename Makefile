@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 UV := uv==0.13.9
 MANIFESTS := deploy hack src/carbon_scheduler examples
 
-.PHONY: demo test test-fast lint control-plane bench parity e2e docs lock help
+.PHONY: demo test test-fast lint control-plane bench-core parity e2e docs lock help
 
 demo: .venv/.run-stamp ## The scheduler at work, from nothing (ARGS="--real --keep" are passed on)
 	@exec $(BIN)/carbon-scheduler demo $(ARGS)
@@ -36,8 +36,9 @@ lint: .venv/.dev-stamp ## Format, lint, types, import contracts, manifests
 control-plane: ## Build etcd, kube-apiserver and the rest for the integration tests (Go 1.26+, 6 minutes, cached)
 	@hack/control-plane/build.sh
 
-bench: .venv/.run-stamp ## What a decision of the core costs, beside a fixed piece of numpy work (ARGS="--format json")
+bench-core: .venv/.run-stamp ## What a decision of the core costs, beside a fixed piece of numpy work, and its memory (ARGS="--format json")
 	@$(BIN)/python bench/core.py $(ARGS)
+	@[ -n "$(ARGS)" ] || $(BIN)/python bench/memory.py
 
 parity: .venv/.dev-stamp ## Random clusters judged by us and by kube-scheduler's own plugins (CASES=20000, ARGS="--seed 7")
 	@hack/control-plane/build.sh >/dev/null
