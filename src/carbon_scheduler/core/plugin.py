@@ -60,6 +60,9 @@ class State:
     failure: str = ""
     """Why it cannot score (upstream's error in PreScore): the attempt ends with it once there is a choice to make."""
 
+    relents: bool = False
+    """A node that it lets the pod have, it lets it have all the more when pods have left that node."""
+
     constant: int | None = None
     """0..100 when this attempt's score is the same for every node: then `score` is not asked. For plugins that read the
     cluster."""

@@ -179,9 +179,10 @@ class _Attempt:
 
     def _not_by_sums(self, below: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """bool (capacity,): nodes that must be tried one by one."""
+        alone: NDArray[np.bool_] = ~self._trial.relenting()
         if not self._trial.sums_only:
-            return np.ones(self._snap.capacity, np.bool_)
-        alone: NDArray[np.bool_] = np.any(self._snap.requested >= ODD, axis=0)
+            alone[self._reserved.slots] = True  # a nominated pod may be in the way by more than what it takes
+        alone |= np.any(self._snap.requested >= ODD, axis=0)
         if self._budgets:
             budget_of, _ = self._table.budgets()
             alone[self._table.slot[below & (budget_of[self._table.spec] == SEVERAL)]] = True

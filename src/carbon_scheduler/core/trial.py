@@ -40,7 +40,21 @@ class Trial:
         self._snap = snap
         self._parts = verdict.states()
         self._standing: dict[str, NDArray[np.uint64]] = {}
-        self.sums_only = all(plugin.reads == "node" or plugin.sums for plugin, state in self._parts if state.filters)
+        self._more = [
+            (plugin, state)
+            for plugin, state in self._parts
+            if state.filters and not (plugin.reads == "node" or plugin.sums)
+        ]
+        self.sums_only = not self._more
+
+    def relenting(self) -> NDArray[np.bool_]:
+        """bool (capacity,): where nothing but sums may turn the pod away, as long as pods do no more than leave the node. To be
+        asked before anything is tried. Cost: one judgement a plugin that looks at more than sums."""
+        found: NDArray[np.bool_] = np.full(self._snap.capacity, all(state.relents for _, state in self._more))
+        if found.any():
+            for _, state in self._more:
+                found &= state.fits(self._snap, ALL)
+        return found
 
     def at(self, slot: int) -> Refusal | None:
         """Why the pod cannot have this node, None when it can. Cost: a few µs a plugin that reads the node's load; that of a
@@ -63,7 +77,8 @@ class Trial:
 
     def at_sums(self, view: Snapshot, slots: NDArray[np.intp]) -> tuple[NDArray[np.bool_], Reasons]:
         """For many nodes at once, by the sums of `view`: bool (slots,) where the pod fits, and why not where it does not.
-        Plugins that read more of the load than sums answer as in the snapshot, those that read the cluster are left out.
+        Plugins that read more of the load than sums answer as in the snapshot, those that read the cluster are left out: the
+        answer is right where the pod is `relenting`.
         Cost: a few vector operations a plugin."""
         fits = np.ones(len(slots), np.bool_)
         reasons: Reasons = []
@@ -96,7 +111,8 @@ class Trial:
         if isinstance(state, Rejected):
             code = (1 << len(state.reasons)) - 1 | (1 << 63 if state.code == UNRESOLVABLE else 0)
             return Refusal(plugin, code, state.reasons)
-        return self._alike(plugin, state, int(state.reject(self._snap, ALL)[slot])) if state.filters else None
+        rows = np.array([slot], np.intp)
+        return self._alike(plugin, state, int(state.reject(self._snap, rows)[0])) if state.filters else None
 
     def _alike(self, plugin: Plugin, state: State, code: int) -> Refusal | None:
         if not code:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.model import Pod, PodSpec
     from carbon_scheduler.core.peers import CarrierCount, PeerCount, Wanted
     from carbon_scheduler.core.plugin import Rows
-    from carbon_scheduler.core.snapshot import Snapshot
+    from carbon_scheduler.core.snapshot import LabelColumn, Snapshot
 
     Count = PeerCount | CarrierCount
 
@@ -146,21 +146,37 @@ class _Now(State):
         self._shape = shape
         self.filters = shape.filters
         self.scores = shape.scores
+        self.relents = not shape.spec.required_pod_affinity  # whoever leaves may have been wanted near
 
     def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
         return self._shape.reject(snap, rows)
+
+    def fits(self, snap: Snapshot, rows: Rows) -> NDArray[np.bool_]:
+        return self._shape.fits(snap)[rows]
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         return self._shape.score(snap, rows)
 
     def normalise(self, raw: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Upstream's floats (scoring.go, NormalizeScore): 29 of 100 gives 28."""
-        if not len(raw):
-            return raw
-        low, high = int(raw.min()), int(raw.max())
-        if low == high:
-            return np.zeros_like(raw)
-        return (MAX_SCORE * ((raw - low) / (high - low))).astype(np.int64)
+        return _scaled(raw, raw)
+
+    def score_all(self, snap: Snapshot, feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """By domain, where there is one topology key: a tenth of the work for zones, half of it for hostnames."""
+        found = self._shape.by_domain(snap)
+        if found is None:
+            return super().score_all(snap, feasible)
+        points, domain = found
+        return _scaled(points, points.take(domain.take(np.flatnonzero(feasible)))).take(domain)
+
+
+def _scaled(raw: NDArray[np.int64], of: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0..100 between the lowest and the highest `of`, in upstream's floats (scoring.go, NormalizeScore): 29 of 100 gives 28."""
+    if not len(of):
+        return np.zeros_like(raw)
+    low, high = int(of.min()), int(of.max())
+    if low == high:
+        return np.zeros_like(raw)
+    return (MAX_SCORE * ((raw - low) / (high - low))).astype(np.int64)
 
 
 class _Shape:
@@ -195,8 +211,9 @@ class _Shape:
         self._all: list[DomainSums] = []
         self.filters = self.scores = False
         self._matches_itself = self._is_first = False
-        self._codes: NDArray[np.uint64] | None = None
-        self._seen: list[tuple[int, int]] = []
+        self._codes: NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self._fits: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._seen: list[tuple[int, int]] | None = None
         self._spec_at = -1
         self._was_first = False
 
@@ -221,30 +238,47 @@ class _Shape:
             self._gather(snap)
         for sums in self._all:
             sums.refresh(snap)
+        self._is_first = self._matches_itself and not any(sums.total for sums in self._near)
         self.filters = self._requires or any(sums.total for sums in self._theirs)
         self.scores = self._may_score and any(sums.total for part in self._liked.values() for sums, _ in part)
 
+    # Others may have been tried on nodes since a state was prepared, and taken off again: each question refreshes.
+
     def reject(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
-        self.refresh(snap)  # others may have been tried on nodes since the state was prepared, and taken off again
-        self._is_first = bool(self._near) and self._matches_itself and not any(sums.total for sums in self._near)
+        self.refresh(snap)
         if not isinstance(rows, slice):
             return self._judge(snap, rows)
-        return self._current(snap)[rows].copy()
+        self._bring_up(snap)
+        return self._codes[rows].copy()
+
+    def fits(self, snap: Snapshot) -> NDArray[np.bool_]:
+        """bool (capacity,). Read only, and changed in place by the next question."""
+        self.refresh(snap)
+        self._bring_up(snap)
+        return self._fits
 
     def score(self, snap: Snapshot, rows: Rows) -> NDArray[np.int64]:
         self.refresh(snap)
-        raw: NDArray[np.int64] = np.zeros(len(snap.alive[rows]), np.int64)
+        raw: NDArray[np.int64] = np.zeros(_length(snap, rows), np.int64)
         for parts in self._liked.values():
             column = parts[0][0].column
-            values = len(column.values)
-            by_value = np.zeros(values + 1, np.int64)  # the last is what -1, a missing label, finds
+            points = _points([part for part in parts if part[0].column is column], column)
+            raw += points.take(column.ids[rows])
             for sums, weight in parts:
-                if sums.column is column:
-                    by_value[:values] += weight * sums.sums[:values]
-                else:  # made anew in between, where more labels are asked for than may have a column
+                if sums.column is not column:  # made anew in between: more labels are asked for than may have a column
                     raw += weight * sums.of(rows)
-            raw += by_value.take(column.ids[rows])
         return raw
+
+    def by_domain(self, snap: Snapshot) -> tuple[NDArray[np.int64], NDArray[np.int32]] | None:
+        """The raw score of each value of the only topology key, and the value ids of all nodes; None when there are several."""
+        self.refresh(snap)
+        if len(self._liked) != 1:
+            return None
+        (parts,) = self._liked.values()
+        column = parts[0][0].column
+        if any(sums.column is not column for sums, _ in parts):
+            return None
+        return _points(parts, column), column.ids
 
     # -- which pods ------------------------------------------------------------------------------------------------
 
@@ -316,39 +350,43 @@ class _Shape:
                     self._liked.setdefault(key, []).append((sums_of(count, key), weight))
         liked = (sums for parts in self._liked.values() for sums, _ in parts)
         self._all = _once((*self._near, *self._far, *self._theirs, *liked))
-        self._codes = None
+        self._seen = None
 
     # -- which nodes -----------------------------------------------------------------------------------------------
 
-    def _current(self, snap: Snapshot) -> NDArray[np.uint64]:
-        """The codes of all nodes, kept from one attempt to the next. Not to be written to, nor kept, by others."""
+    def _bring_up(self, snap: Snapshot) -> None:
+        """The codes of all nodes are kept from one attempt to the next."""
         parts = (*self._near, *self._far, *self._theirs)
         rows = self._turned(snap, parts)
-        if self._codes is None or isinstance(rows, slice):
+        if isinstance(rows, slice):
             self._codes = self._judge(snap, ALL)
+            self._fits = self._codes == 0
         elif len(rows):
-            self._codes[rows] = self._judge(snap, rows)
+            self._codes[rows] = codes = self._judge(snap, rows)
+            self._fits[rows] = codes == 0
         self._seen = [(sums.epoch, sums.flips.position) for sums in parts]
         self._spec_at = snap.spec_log.position
         self._was_first = self._is_first
-        return self._codes
 
     def _turned(self, snap: Snapshot, parts: Sequence[DomainSums]) -> Rows:
         """Which nodes may be judged otherwise than last time."""
-        if self._codes is None or len(self._codes) != snap.capacity or self._is_first != self._was_first:
+        if self._seen is None or len(self._codes) != snap.capacity or self._is_first != self._was_first:
             return ALL
-        slots = snap.spec_log.since(self._spec_at)
+        slots = [] if self._spec_at == snap.spec_log.position else snap.spec_log.since(self._spec_at)
         if slots is None:
             return ALL
         for sums, (epoch, position) in zip(parts, self._seen, strict=True):
-            flipped = sums.flips.since(position)
-            if sums.epoch != epoch or flipped is None:
+            if sums.epoch != epoch:
                 return ALL
-            slots += flipped
+            if sums.flips.position != position:
+                flipped = sums.flips.since(position)
+                if flipped is None:
+                    return ALL
+                slots += flipped
         return ALL if 4 * len(slots) > snap.capacity else np.array(slots, np.intp)
 
     def _judge(self, snap: Snapshot, rows: Rows) -> NDArray[np.uint64]:
-        codes: NDArray[np.uint64] = np.zeros(len(snap.alive[rows]), np.uint64)
+        codes: NDArray[np.uint64] = np.zeros(_length(snap, rows), np.uint64)
         for sums in self._theirs:
             codes[sums.of(rows) > 0] = _THEIRS
         for sums in self._far:
@@ -362,6 +400,19 @@ class _Shape:
 
 
 _SILENT: Final = State()
+
+
+def _length(snap: Snapshot, rows: Rows) -> int:
+    return snap.capacity if isinstance(rows, slice) else len(rows)
+
+
+def _points(parts: Iterable[tuple[DomainSums, int]], column: LabelColumn) -> NDArray[np.int64]:
+    """int64 (values + 1,): the weighted sum of each value of a label; the last is what -1, a missing label, finds."""
+    values = len(column.values)
+    points = np.zeros(values + 1, np.int64)
+    for sums, weight in parts:
+        points[:values] += weight * sums.sums[:values]
+    return points
 
 
 def _once(parts: Iterable[DomainSums]) -> list[DomainSums]:

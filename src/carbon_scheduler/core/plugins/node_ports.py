@@ -26,6 +26,7 @@ def _clash(wanted: str, taken: Iterable[str]) -> bool:
 
 class _Ports(State):
     filters = True
+    relents = True
     reasons = ("node(s) didn't have free ports for the requested pod ports",)
 
     def __init__(self, wanted: tuple[HostPort, ...]) -> None:

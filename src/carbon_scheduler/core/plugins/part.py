@@ -26,6 +26,7 @@ class _Part(State):
         self.reasons = whole.reasons
         self.failure = whole.failure if prepares else ""
         self.constant = whole.constant
+        self.relents = whole.relents
         self.error = whole.error if filters else ""
 
     def only(self, snap: Snapshot) -> NDArray[np.intp] | None:

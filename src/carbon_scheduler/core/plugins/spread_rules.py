@@ -49,6 +49,7 @@ class Constraint(Struct, frozen=True):
 class SpreadState(State):
     """The constraints of the pods of one shape. `whole`: a node that lacks the key of any soft constraint is left out."""
 
+    relents = True  # the least of all sums falls by one at most, and then this node's falls too
     reasons = (_NO_MATCH, f"{_NO_MATCH} (missing required label)")
 
     def __init__(self, hard: Sequence[Hard], soft: Sequence[Soft], failure: str, *, whole: bool) -> None:

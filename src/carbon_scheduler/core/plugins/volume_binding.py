@@ -105,6 +105,7 @@ def plan(pod: Pod, snap: Snapshot, slot: int) -> VolumePlan:
 
 class _Binding(State):
     filters = True
+    relents = True  # what pods are there does not matter
     reasons = REASONS
 
     def __init__(self, claims: Claims, snap: Snapshot, reach: Reach) -> None:

@@ -27,6 +27,7 @@ _ONE_POD = np.uint64(2)
 class _Restrictions(State):
     """The text about the disk comes before that about the claim: a node that has both says the first alone."""
 
+    relents = True
     reasons = (
         "node(s) had no available disk",
         "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod",

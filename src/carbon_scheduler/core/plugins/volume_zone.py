@@ -41,6 +41,7 @@ def _topologies(volume: Volume) -> list[Topology]:
 
 
 class _Zones(State):
+    relents = True  # what pods are there does not matter
     reasons = ("node(s) had no available volume zone",)
 
     def __init__(self, wanted: list[Topology]) -> None:
