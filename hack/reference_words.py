@@ -110,6 +110,8 @@ DEVIATIONS: Final = {
     "and its scores are those of a node that offers 4 EiB",
     "a hard spread constraint, and pods that are nominated to a node": "those that are being deleted are not counted, nor any "
     "under an empty selector: as pods that run; kube-scheduler counts nominated ones by another rule",
+    "a `ReadWriteOncePod` claim, and a claim of the same name of a pod elsewhere that is nominated to a node": "are two; "
+    "kube-scheduler goes by the name alone when the pod also has a disk of its own",
     "a pod that is rejected as a whole (a claim that does not exist)": "the message ends there; kube-scheduler adds a stray "
     "`. not found`",
     "preemption under a hard spread constraint, and a victim that is being deleted already": "is not counted, as a pod that "

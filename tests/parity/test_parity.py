@@ -144,6 +144,14 @@ SPREAD = {
     "maxSkew": 1,
     "minDomains": 2,
 }
+CLAIM = {"name": "v", "persistentVolumeClaim": {"claimName": "c"}}
+
+
+def _using(meta: JSON, *volumes: JSON, **status: str) -> JSON:
+    spec = {"containers": [{"name": "c"}], "volumes": list(volumes)}
+    return {"metadata": {"uid": meta["name"], **meta}, "spec": spec, "status": status}
+
+
 NOT_B = {"key": "app", "operator": "NotIn", "values": ["b"]}
 DEVIATIONS: dict[str, tuple[JSON, str]] = {
     "what a node offers above 4 EiB is not used": (
@@ -167,6 +175,27 @@ DEVIATIONS: dict[str, tuple[JSON, str]] = {
             "nodes": [_offers()],
             "pods": [_nominated(app="a")],
             "pod": _asks({}, topologySpreadConstraints=[{**SPREAD, "labelSelector": {}}]),
+        },
+        "",
+    ),
+    "a nominated pod elsewhere with a claim of the same name as one for one pod": (
+        {
+            "nodes": [_offers()],
+            "pods": [_using({"name": "x", "namespace": "other"}, CLAIM, nominatedNodeName="n")],
+            "pod": _using(
+                {"name": "p", "namespace": "default"}, CLAIM, {"name": "d", "gcePersistentDisk": {"pdName": "d"}}
+            ),
+            "pvcs": [
+                {
+                    "metadata": {
+                        "name": "c",
+                        "namespace": "default",
+                        "annotations": {"pv.kubernetes.io/bind-completed": ""},
+                    },
+                    "spec": {"accessModes": ["ReadWriteOncePod"], "volumeName": "pv"},
+                }
+            ],
+            "pvs": [{"metadata": {"name": "pv"}, "spec": {"accessModes": ["ReadWriteOncePod"]}}],
         },
         "",
     ),

@@ -293,7 +293,7 @@ class _Volumes:
         self._bind(claim)
         for pod in self.draft.pods:
             if self.draft.chance("another uses its claim", 0.15):
-                volume = {"name": "single", "persistentVolumeClaim": {"claimName": "single"}}
+                volume = {"name": "single", "persistentVolumeClaim": {"claimName": self._named_for(pod, "single")}}
                 pod["spec"].setdefault("volumes", []).append(volume)
 
     def _zones(self) -> None:
@@ -537,7 +537,7 @@ class _Volumes:
                 there = [c["metadata"]["name"] for c in self.claims if c["metadata"]["name"][1:].isdigit()]
                 known = bool(there) and draft.chance("a claim exists", 0.96)
                 name = draft.rng.choice(there) if known else f"c{draft.rng.randint(0, 3)}"
-                volume["persistentVolumeClaim"] = {"claimName": name}
+                volume["persistentVolumeClaim"] = {"claimName": self._named_for(pod, name)}
             elif kind == "ephemeral":
                 volume["ephemeral"] = {"volumeClaimTemplate": {"spec": {}}}
                 if not pending and draft.rng.random() < 0.2:
@@ -551,6 +551,11 @@ class _Volumes:
             else:
                 volume[kind] = self._old(kind, of_volume=False)
             volumes.append(volume)
+
+    def _named_for(self, pod: JSON, claim: str) -> str:
+        """Of nominated pods upstream compares the names of claims alone: a deviation that is shown elsewhere."""
+        elsewhere = pod["metadata"]["namespace"] != self.draft.pod["metadata"]["namespace"]
+        return f"elsewhere-{claim}" if elsewhere and "nominatedNodeName" in pod["status"] else claim
 
     def _own(self, pod: JSON, name: str) -> None:
         """The claim of a pod's ephemeral volume."""
