@@ -334,6 +334,12 @@ FEATURES = group(
             TAINTED,
             [taints("old", TAINT)],
         ),
+        "it needs nothing any more": (
+            True,
+            SELF,
+            [itself({"spec": {"hostUsers": True}})],
+            {"unseen": "the API server lets no pod change what it needs"},
+        ),
         "it gets a label": (False, SELF_LABELS, [itself({"metadata": {"labels": {"app": "web"}}})]),
     },
 )

@@ -200,6 +200,12 @@ UNBOUND = group(
             _updated("storage.k8s.io/CSIDriver"),
             [changes("CSIDriver", _DRIVER, {"spec": {"storageCapacity": False}})],
         ),
+        "a CSIDriver does not ask for capacity any more, and the pod has a volume of it in its spec": (
+            True,
+            _updated("storage.k8s.io/CSIDriver"),
+            [changes("CSIDriver", _DRIVER, {"spec": {"storageCapacity": False}})],
+            {"waits": waiting(volumes=[*_using("mine")["volumes"], {"name": "inline", "csi": {"driver": _DRIVER}}])},
+        ),
         "storage is published": (
             True,
             _added("storage.k8s.io/CSIStorageCapacity"),
@@ -229,6 +235,11 @@ UNBOUND = group(
         ),
         "a node comes": (True, ADDED, [comes(node("new"))]),
         "a node gets a label": (True, LABELLED, [labels("Node", "one", disk="ssd")]),
+        "a node gets a taint: most plugins are retried at any change of taints": (
+            True,
+            TAINTED,
+            [taints("one", TAINT)],
+        ),
         "a node grows": (
             False,
             GROWN,
@@ -283,6 +294,11 @@ ZONE = group(
         ),
         "a class comes that binds at once": (False, _added("storage.k8s.io/StorageClass"), [comes(_class("new"))]),
         "a node gets a label": (True, LABELLED, [labels("Node", "one", disk="ssd")]),
+        "a node gets a taint: most plugins are retried at any change of taints": (
+            True,
+            TAINTED,
+            [taints("one", TAINT)],
+        ),
         "a node comes": (True, ADDED, [comes(node("new"))]),
         "a pod goes": (False, GONE, [goes("Pod", "there")]),
     },
@@ -315,6 +331,11 @@ LIMITS = group(
         "a pod without volumes goes": (False, GONE, [goes("Pod", "plain")]),
         "a volume is detached": (True, "storage.k8s.io/VolumeAttachmentDelete", [goes("VolumeAttachment", "old")]),
         "another claim comes": (False, _added("PersistentVolumeClaim"), [comes(_claim("new"))]),
+        "its claim goes and comes again": (
+            True,
+            _added("PersistentVolumeClaim"),
+            [goes("PersistentVolumeClaim", "mine"), comes(_claim("mine", "pv"))],
+        ),
         "a node comes: only its CSINode is heard of": (False, ADDED, [comes(node("new", taints=[TAINT]))]),
         "a node gets a taint": (False, TAINTED, [taints("one", TAINT)]),
     },
