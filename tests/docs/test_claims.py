@@ -21,6 +21,7 @@ from carbon_scheduler.providers import guard, ladder
 from carbon_scheduler.providers.tables import grid_zones
 from carbon_scheduler.sim import demo_workload
 from carbon_scheduler.sim.demo_report import Report
+from hints import ROWS
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
@@ -160,6 +161,12 @@ def test_figures_in_the_prose_are_the_programs() -> None:
     weights = sum(plugin.weight for plugin in default_profile())
     assert f"kube-scheduler's scores here weigh {weights} together" in text("docs/how-to/placement-policy.md")
     assert f"`placement.carbon_weight` ({tolerance.carbon_weight};" in text("docs/how-to/placement-policy.md")
+
+
+def test_the_table_of_changes_has_as_many_rows_as_the_docs_say() -> None:
+    seen = sum(not row.unseen for row in ROWS.values())
+    assert f"has {len(ROWS)} rows" in text("docs/parity.md")
+    assert f"\n{seen} are also played on a real control plane" in text("docs/parity.md")
 
 
 def test_zones_and_clouds_are_understood_as_the_readme_says() -> None:
