@@ -49,11 +49,14 @@ class ApiStatusError(ClusterError):
     """The API server answered with a failure.
 
     `code` is the HTTP status, `reason` the machine-readable word of the Status body ("Conflict", "Expired", ...) or "",
-    `retry_after_s` the wait it asked for, or None.
+    `retry_after_s` the wait it asked for, or None, `said` its own words, or "".
     """
 
-    def __init__(self, message: str, *, code: int, reason: str = "", retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: int, reason: str = "", retry_after_s: float | None = None, said: str = ""
+    ) -> None:
         super().__init__(message)
+        self.said = said
         self.code = code
         self.reason = reason
         self.retry_after_s = retry_after_s

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from builders import NOBODY, Story, make_node, make_pod, unhelped
-from carbon_scheduler.core.decision import Bind, ClearNomination, Evict, Unschedulable
+from carbon_scheduler.core.decision import Bind, Nominate, Evict, Unschedulable
 from carbon_scheduler.core.events import (
     Bound,
     Evicted,
@@ -311,7 +311,7 @@ def test_a_more_important_preemptor_takes_the_nomination_away() -> None:
     story.pods(high("higher", priority=100))
     story.decide()
     assert not evicted(story), "nobody is evicted twice"
-    assert [effect.name for effect in of(story, ClearNomination)] == ["high"]
+    assert [effect.name for effect in of(story, Nominate)] == ["high"]
     kept = story.scheduler._nominations
     assert (kept.node_of(PodUid("uid-default-high")), kept.node_of(PodUid("uid-default-higher"))) == (None, "n")
     story.apply(PodGone(*story.now, PodUid("uid-default-later"))).wait(20)

@@ -370,7 +370,7 @@ def test_a_refused_binding_frees_the_room_and_the_pod_backs_off() -> None:
     story.apply(Refused(*story.now, pod.uid, bind.node, bind.decision.seq, 403, "forbidden"))
     story.decide()
     (said,) = of(story, Unschedulable)
-    assert (said.reason, said.message) == ("SchedulerError", "binding rejected: forbidden")
+    assert (said.reason, said.message) == ("SchedulerError", 'running Bind plugin "DefaultBinder": forbidden')
     assert not binds(story)
     assert story.scheduler.next_at() == pytest.approx(1.0)
     story.wait(1)
@@ -448,7 +448,10 @@ def test_a_pod_that_stopped_fitting_while_its_binding_waited_is_decided_anew() -
     loses(story, bind, pod)
     story.apply(NodeGone(*story.now, NodeName("clean"))).wait(1)
     (said,) = [effect for effect in story.decide() if isinstance(effect, Unschedulable)]
-    assert said.message == "binding rejected: its answer was lost, and the pod does not fit on clean any more"
+    assert (
+        said.message
+        == 'running Bind plugin "DefaultBinder": its answer was lost, and the pod does not fit on clean any more'
+    )
     story.wait(1)
     story.decide()
     assert binds(story) == {"web": "dirty"}

@@ -9,7 +9,7 @@ import pytest
 
 from builders import Story, make_node, make_pod
 from builders_volumes import LOCAL, make_claim, make_class, make_volume, using
-from carbon_scheduler.core.decision import Bind, BindVolumes, ClaimWrite, Evict, Unschedulable, VolumeWrite
+from carbon_scheduler.core.decision import Bind, BindVolumes, ClaimWrite, Evict, Nominate, Unschedulable, VolumeWrite
 from carbon_scheduler.core.events import ObjectChanged, ObjectGone, PodGone, VolumesNotWritten, VolumesWritten
 from carbon_scheduler.core.model import NodeName
 from carbon_scheduler.core.objects import AnyObject, Claim, ClaimRef
@@ -178,6 +178,32 @@ def test_a_pod_that_is_deleted_meanwhile_leaves_nothing_behind() -> None:
     assert not story.scheduler.cluster.snap.volumes.assumed
     written(objects(story, RESERVED, BOUND), asked).decide()
     assert story.effects == []
+
+
+def test_others_are_told_where_a_pod_is_going_to_be_that_waits_for_its_volumes() -> None:
+    """kube-scheduler's NominatedNodeNameForExpectation: before the volumes are written, and once."""
+    story, asked = local()
+    assert [type(effect) for effect in story.effects][-2:] == [Nominate, BindVolumes]
+    (told,) = of(story, Nominate)
+    assert (told.uid, told.node) == (asked.uid, "n1")
+    story.pods(using("data", cpu="1", nominated_node_name=NodeName("n1")))  # the echo
+    story.apply(VolumesNotWritten(*story.now, asked.uid, asked.seq, "no")).decide()
+    (said,) = of(story, Unschedulable)
+    assert (said.nominate, said.patch) == ("", True), "it may end up elsewhere"
+    story.pods(using("data", cpu="1", nominated_node_name=NodeName("n1"))).wait(1.1).decide()
+    assert of(story, BindVolumes)
+    assert not of(story, Nominate), "its status says so already"
+
+
+def test_a_pod_that_is_being_deleted_keeps_no_room_while_it_waits_for_its_volumes() -> None:
+    story, asked = provisioned()
+    story.pods(make_pod("next", cpu="4")).decide()
+    assert not of(story, Bind)
+    story.pods(using("data", cpu="1", terminating=True)).wait(1.1).decide()
+    assert [bind.name for bind in of(story, Bind)] == ["next"]
+    story.apply(VolumesWritten(*story.now, asked.uid, asked.seq)).decide()
+    assert not of(story, Bind)
+    assert not story.scheduler.cluster.snap.volumes.assumed
 
 
 def test_a_victim_of_preemption_that_waits_for_its_volumes_is_not_deleted() -> None:

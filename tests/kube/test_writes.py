@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from kube_fakes import answer, failure, make_client
 
-from carbon_scheduler.core.decision import Bind, ClearNomination, Decision, Evict, Unschedulable
+from carbon_scheduler.core.decision import Bind, Decision, Evict, Nominate, Unschedulable
 from carbon_scheduler.core.events import Bound, Evicted, NotEvicted, Refused, Unknown
 from carbon_scheduler.core.model import GridZone, NodeName, PodUid
 from carbon_scheduler.errors import ApiUnreachable
@@ -118,6 +118,9 @@ def test_an_answer_as_event() -> None:
     assert BindAnswer("refused", 409, "m").event(effect, 1.0, 2.0) == Refused(
         1.0, 2.0, PodUid("u"), NodeName("n1"), seq, 409, "m"
     )
+    refused = BindAnswer("refused", 409, "POST /path: 409: m", "m").event(effect, 1.0, 2.0)
+    assert isinstance(refused, Refused)
+    assert refused.message == "m", "a pod is told the API server's own words"
     assert BindAnswer("unknown").event(effect, 1.0, 2.0) == Unknown(1.0, 2.0, PodUid("u"), NodeName("n1"), seq)
 
 
@@ -235,12 +238,13 @@ async def test_the_nomination(case: str) -> None:
     assert len(status["conditions"]) == 1
 
 
-async def test_a_nomination_is_taken_away_alone() -> None:
+@pytest.mark.parametrize(("node", "want"), [("", None), (NodeName("n1"), "n1")])
+async def test_a_nomination_is_written_and_taken_away_alone(node: NodeName | Literal[""], want: str | None) -> None:
     client, transport, _ = make_client([answer(200, {})])
-    assert await Writer(client).condition(ClearNomination(PodUid("u"), "ns", "p")) is True
+    assert await Writer(client).condition(Nominate(PodUid("u"), "ns", "p", node)) is True
     (request,) = transport.requests
     assert (request.method, request.target) == ("PATCH", "/api/v1/namespaces/ns/pods/p/status")
-    assert json.loads(request.body or b"") == {"metadata": {"uid": "u"}, "status": {"nominatedNodeName": None}}
+    assert json.loads(request.body or b"") == {"metadata": {"uid": "u"}, "status": {"nominatedNodeName": want}}
 
 
 async def test_another_nomination_is_written_although_the_text_was_refused() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from carbon_scheduler.core.decision import ClearNomination, Unschedulable
+from carbon_scheduler.core.decision import Nominate, Unschedulable
 from carbon_scheduler.core.model import NodeName, PodUid
 from carbon_scheduler.live.conditions import Conditions
 
@@ -29,7 +29,7 @@ class SlowWriter:
         self._answers.put_nowait(well)
         await _settle()
 
-    async def condition(self, effect: Unschedulable | ClearNomination, still_wanted: Callable[[], bool]) -> bool:
+    async def condition(self, effect: Unschedulable | Nominate, still_wanted: Callable[[], bool]) -> bool:
         while True:
             assert isinstance(effect, Unschedulable)
             self.begun.append(effect.message)
@@ -125,16 +125,17 @@ async def test_a_binding_waits_for_the_request_under_way_and_no_longer() -> None
 
 
 async def test_a_nomination_taken_away_meanwhile_is_not_written() -> None:
-    written: list[Unschedulable | ClearNomination] = []
+    written: list[Unschedulable | Nominate] = []
 
     class Writer:
-        async def condition(self, effect: Unschedulable | ClearNomination, still_wanted: Callable[[], bool]) -> bool:
+        async def condition(self, effect: Unschedulable | Nominate, still_wanted: Callable[[], bool]) -> bool:
             written.append(effect)
             return still_wanted()
 
-    n, clear = NodeName("n"), ClearNomination(A, "default", A)
+    n, clear = NodeName("n"), Nominate(A, "default", A)
+    there = Nominate(A, "default", A, n)
     kept = msgspec.structs.replace(said(A, "full"), nominate=n)
-    table: dict[str, tuple[list[Unschedulable | ClearNomination], object]] = {
+    table: dict[str, tuple[list[Unschedulable | Nominate], object]] = {
         "cleared after": ([kept, clear], msgspec.structs.replace(kept, nominate="")),
         "cleared before": ([clear, kept], kept),
         "not spoken of after": ([kept, said(A, "fuller")], msgspec.structs.replace(said(A, "fuller"), nominate=n)),
@@ -143,6 +144,8 @@ async def test_a_nomination_taken_away_meanwhile_is_not_written() -> None:
             msgspec.structs.replace(said(A, "full"), nominate=""),
         ),
         "cleared twice": ([clear, clear], clear),
+        "nominated after": ([said(A, "full"), there], msgspec.structs.replace(said(A, "full"), nominate=n)),
+        "nominated before": ([there, said(A, "full")], msgspec.structs.replace(said(A, "full"), nominate=n)),
         "as the API server has it, while something else waits": (
             [kept, msgspec.structs.replace(said(A, "full"), nominate="", patch=False)],
             msgspec.structs.replace(said(A, "full"), nominate=""),

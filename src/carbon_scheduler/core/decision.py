@@ -139,12 +139,14 @@ class Evict(_Effect, frozen=True):
     """It waited for its volumes and looks for another node instead: nothing is to be written but the event, nor answered."""
 
 
-class ClearNomination(_Effect, frozen=True):
-    """Write an empty status.nominatedNodeName: the room is needed for a pod of higher priority."""
+class Nominate(_Effect, frozen=True):
+    """Write status.nominatedNodeName and nothing else: where a pod is going to be that has to wait for its volumes first, or ""
+    where the room that was kept for it is needed for a pod of higher priority."""
 
     uid: PodUid
     namespace: str
     name: str
+    node: NodeName | Literal[""] = ""
 
 
 class PodWarning(_Effect, frozen=True):
@@ -198,7 +200,7 @@ Effect = (
     | ReadPod
     | Unschedulable
     | Evict
-    | ClearNomination
+    | Nominate
     | PodWarning
     | ZonesInUse
     | ZoneNotKnown

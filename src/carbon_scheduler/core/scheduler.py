@@ -28,9 +28,9 @@ from carbon_scheduler.core.bindings import Bindings
 from carbon_scheduler.core.cluster import Cluster
 from carbon_scheduler.core.decision import (
     Bind,
-    ClearNomination,
     Effect,
     Evict,
+    Nominate,
     PodDetected,
     PodWarning,
     ReadPod,
@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.settings import Policy, Settings
 
 _PLACEMENT = LABEL_PREFIX + "placement"
+_BIND = 'running Bind plugin "DefaultBinder": '
 _RESERVE = 'running Reserve plugin "VolumeBinding": a volume or claim has changed since it was chosen'
 _PREBIND = 'running PreBind plugin "VolumeBinding": '
 _POLICIES: tuple[Policy, ...] = ("carbon-first", "weighted", "off")
@@ -210,6 +211,8 @@ class Scheduler:
             self._overcommitments.changed(charged_to)
         if charged_to and before and before.takes.reduced_to(after.takes):
             self._wake(Change("pod-shrunk", pod_before=before, pod=after))
+        if after.terminating and not after.node_name and uid in self._volumes:
+            self._give_up(uid, "")  # it would keep room for as long as it waits (handleAssumedPodDeletion)
         if after.node_name or uid in self._bindings:
             return
         self._nominated_by_status(before, after)
@@ -329,10 +332,10 @@ class Scheduler:
             binding.why = event.message
             self._read(binding)
         elif event.code in (404, 409) or binding.lost:
-            binding.lost = False
+            binding.lost, binding.why = False, event.message
             self._read(binding)
         else:
-            self._give_up(event.uid, f"binding rejected: {event.message}")
+            self._give_up(event.uid, _BIND + event.message)
 
     def _lost(self, uid: PodUid, seq: int, why: str) -> None:
         if binding := self._bindings.present(uid, seq):
@@ -355,7 +358,7 @@ class Scheduler:
             return
         binding.reading = False
         if not binding.lost:
-            self._give_up(uid, "binding rejected: the API server refused the binding, and the pod is not bound")
+            self._give_up(uid, _BIND + binding.why)
         elif self._still_fits(binding):
             if binding.sent > 1:
                 self._say(self.cluster.pods[uid], "SchedulerError", f"binding was not answered: {binding.why}")
@@ -371,7 +374,7 @@ class Scheduler:
             self.cluster.assume(uid, node)
             if fits:
                 return True
-        self._give_up(uid, f"binding rejected: its answer was lost, and the pod does not fit on {node} any more")
+        self._give_up(uid, f"{_BIND}its answer was lost, and the pod does not fit on {node} any more")
         return False
 
     def _give_up(self, uid: PodUid, why: str) -> None:
@@ -493,6 +496,8 @@ class Scheduler:
         if volumes.nothing_to_do:
             self._outbox.append(effect)
         elif asked := self._volumes.ask(effect, volumes, self._at + self._bind_timeout_s[pod.scheduler_name]):
+            if pod.nominated_node_name != decision.node:  # it may take long: others can see where it is going to be
+                self._outbox.append(Nominate(uid, pod.namespace, pod.name, decision.node))
             self._outbox.append(asked)
         else:
             self._give_up(uid, _RESERVE)
@@ -551,7 +556,7 @@ class Scheduler:
             for other in self._nominations.below(node, pod.spec.priority):
                 self._nominations.put(other.uid, None)
                 if other.nominated_node_name:
-                    self._outbox.append(ClearNomination(other.uid, other.namespace, other.name))
+                    self._outbox.append(Nominate(other.uid, other.namespace, other.name))
 
     def _is_leaving(self, pod: Pod) -> bool:
         return leaving(pod) or self._evictions.accepted(pod.uid)

@@ -193,6 +193,7 @@ def _status_error(method: str, path: str, answer: Answer) -> ApiStatusError:
         code=answer.status,
         reason=status.reason or "",
         retry_after_s=_seconds(answer.retry_after),
+        said=said[:2000],
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
-from carbon_scheduler.core.decision import ClearNomination
+from carbon_scheduler.core.decision import Nominate
 from carbon_scheduler.core.events import Bound, Evicted, NotEvicted, Refused, Unknown
 from carbon_scheduler.errors import ApiStatusError, ApiUnreachable, ClusterError
 from carbon_scheduler.kube import wire
@@ -56,13 +56,15 @@ class BindAnswer:
     outcome: Literal["bound", "refused", "unknown"]
     code: int = 0
     message: str = ""
+    said: str = ""
+    """The API server's own words, where it answered: what kube-scheduler tells the pod."""
 
     def event(self, effect: decision.Bind, at: float, wall: float) -> Bound | Refused | Unknown:
         """The same as an event for the core."""
         if self.outcome == "bound":
             return Bound(at, wall, effect.uid, effect.node, effect.decision.seq)
         if self.outcome == "refused":
-            return Refused(at, wall, effect.uid, effect.node, effect.decision.seq, self.code, self.message)
+            return Refused(at, wall, effect.uid, effect.node, effect.decision.seq, self.code, self.said or self.message)
         return Unknown(at, wall, effect.uid, effect.node, effect.decision.seq, self.message)
 
 
@@ -99,7 +101,8 @@ class Writer:
         try:
             await self._client.request("POST", f"{_pod(effect.namespace, effect.name)}/binding", body=binding(effect))
         except ApiStatusError as error:
-            return BindAnswer("unknown" if error.code >= 500 else "refused", error.code, str(error))
+            outcome: Literal["unknown", "refused"] = "unknown" if error.code >= 500 else "refused"
+            return BindAnswer(outcome, error.code, str(error), error.said)
         except ApiUnreachable as error:
             return BindAnswer("unknown" if error.sent else "refused", 0, str(error))
         return BindAnswer("bound", 201)
@@ -122,6 +125,8 @@ class Writer:
         for path, patch in patches:
             try:
                 await self._client.request("PATCH", path, body=msgspec.json.encode(patch), content_type=MERGE)
+            except ApiStatusError as error:
+                return error.said or str(error)
             except ClusterError as error:
                 return str(error)
         return ""
@@ -148,22 +153,21 @@ class Writer:
             await self._client.clock.sleep(backoff.next_s())
 
     async def condition(
-        self, effect: decision.Unschedulable | decision.ClearNomination, still_wanted: Callable[[], bool] = lambda: True
+        self, effect: decision.Unschedulable | decision.Nominate, still_wanted: Callable[[], bool] = lambda: True
     ) -> bool:
         """Writes PodScheduled=False, and where the pod is nominated to, as the effect has it. Whether the API server has it.
 
         Retried on 409, 429, 5xx and without an answer, four times in all and while it is `still_wanted`; the next attempt at
         the pod writes it again. What the API server has refused for good is not written again.
         """
-        if not isinstance(effect, ClearNomination) and not effect.patch:
+        if not isinstance(effect, Nominate) and not effect.patch:
             return True
         if self._refused.get(effect.uid) == _content(effect):
             return False
-        cleared: dict[str, object] = {"nominatedNodeName": None}
-        status = cleared if isinstance(effect, ClearNomination) else self._status(effect)
+        status = self._status(effect)
         error = await self._patch_status(effect, status, still_wanted)
         if error is None:
-            if not isinstance(effect, ClearNomination):
+            if not isinstance(effect, Nominate):
                 _remember(self._conditioned, effect.uid, None)
             return True
         if isinstance(error, ApiStatusError) and error.code not in (409, 429) and error.code < 500:
@@ -223,7 +227,9 @@ class Writer:
                 return None
         return None
 
-    def _status(self, effect: decision.Unschedulable) -> dict[str, object]:
+    def _status(self, effect: decision.Unschedulable | decision.Nominate) -> dict[str, object]:
+        if isinstance(effect, Nominate):
+            return {"nominatedNodeName": effect.node or None}  # null takes it away
         condition: dict[str, object] = {
             "type": "PodScheduled",
             "status": "False",
@@ -237,14 +243,14 @@ class Writer:
             condition["lastTransitionTime"] = _rfc3339_s(self._client.clock.wall())
         status: dict[str, object] = {"conditions": [condition]}
         if effect.nominate is not None:
-            status["nominatedNodeName"] = effect.nominate or None  # null takes it away
+            status["nominatedNodeName"] = effect.nominate or None
         return status
 
 
-def _content(effect: decision.Unschedulable | decision.ClearNomination) -> tuple[str | None, ...]:
+def _content(effect: decision.Unschedulable | decision.Nominate) -> tuple[str | None, ...]:
     """What a write of it would say."""
-    if isinstance(effect, ClearNomination):
-        return ("",)
+    if isinstance(effect, Nominate):
+        return ("", effect.node)
     return effect.reason, effect.message, effect.nominate
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from carbon_scheduler.core.decision import ClearNomination, Unschedulable
+from carbon_scheduler.core.decision import Nominate, Unschedulable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from carbon_scheduler.core.model import PodUid
 
-    Write = Unschedulable | ClearNomination
+    Write = Unschedulable | Nominate
 
     class Writes(Protocol):
         async def condition(self, effect: Write, still_wanted: Callable[[], bool]) -> bool: ...
@@ -84,15 +84,15 @@ class Conditions:
 
 
 def _same(one: Write, other: Write) -> bool:
-    if isinstance(one, ClearNomination) or isinstance(other, ClearNomination):
+    if isinstance(one, Nominate) or isinstance(other, Nominate):
         return one == other
     return (one.reason, one.message, one.nominate) == (other.reason, other.message, other.nominate)
 
 
 def _both(earlier: Write, later: Write) -> Write:
     """One write for two: the later text, and where the pod is nominated to by the later that speaks of it."""
-    if isinstance(later, ClearNomination):
-        return later if isinstance(earlier, ClearNomination) else msgspec.structs.replace(earlier, nominate="")
+    if isinstance(later, Nominate):
+        return later if isinstance(earlier, Nominate) else msgspec.structs.replace(earlier, nominate=later.node)
     if later.nominate is not None:
         return later
-    return msgspec.structs.replace(later, nominate="" if isinstance(earlier, ClearNomination) else earlier.nominate)
+    return msgspec.structs.replace(later, nominate=earlier.node if isinstance(earlier, Nominate) else earlier.nominate)

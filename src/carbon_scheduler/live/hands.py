@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.decision import (
         Bind,
         BindVolumes,
-        ClearNomination,
         Evict,
+        Nominate,
         Overcommitted,
         PodWarning,
         ReadPod,
@@ -88,7 +88,7 @@ class Hands:
         if self._conditions.want(effect):
             self._chores.put_nowait(self._conditions.write(effect.uid))
 
-    def clear_nomination(self, effect: ClearNomination) -> None:
+    def nominate(self, effect: Nominate) -> None:
         if self._conditions.want(effect):
             self._chores.put_nowait(self._conditions.write(effect.uid))
 

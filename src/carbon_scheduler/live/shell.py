@@ -297,8 +297,8 @@ class Shell:
                 self._hands.unschedulable(effect)
             case effects.Evict():
                 self._hands.evict(effect)
-            case effects.ClearNomination():
-                self._hands.clear_nomination(effect)
+            case effects.Nominate():
+                self._hands.nominate(effect)
             case effects.PodWarning():
                 self._hands.warn(effect)
             case effects.ZonesInUse(grid_zones=zones):
