@@ -74,6 +74,23 @@ class Coverage:
             self.rejected.update(node["plugin"] for node in answer["nodes"].values() if node["plugin"])
         self.told_apart.update(name for name, by_node in answer["scores"].items() if len(set(by_node.values())) > 1)
 
+    @property
+    def did(self) -> Counter[str]:
+        """What each plugin did, how often."""
+        parts = (("rejects", self.rejected), ("rejects whole pods", self.whole), ("tells nodes apart", self.told_apart))
+        found = Counter({f"{name} {what}": n for what, counter in parts for name, n in counter.items()})
+        return found + Counter({"an error": self.errors})
+
+    def add(self, other: Coverage) -> None:
+        """That of other cases."""
+        self.cases += other.cases
+        self.errors += other.errors
+        self.no_node += other.no_node
+        self.rejected += other.rejected
+        self.whole += other.whole
+        self.told_apart += other.told_apart
+        self.choices.add(other.choices)
+
     def holes(self, filters: Collection[str], scores: Collection[str]) -> list[str]:
         """What an enabled plugin can do and never did."""
         return [
@@ -102,6 +119,36 @@ class Failure:
     stale: bool
 
 
+@dataclass(frozen=True)
+class Question:
+    """A case, objects of another one that come and go meanwhile, and what kube-scheduler's plugins answer."""
+
+    case: JSON
+    noise: JSON
+    want: JSON
+
+    def differences(self, live: Live) -> list[str]:
+        """What our answer, through events, has different."""
+        return differences(self.want, live.ask(self.case, self.noise, random.Random(f"events of {self.case['id']}")))
+
+
+def questions(
+    seed: int | str,
+    numbers: Iterable[int],
+    names: Collection[str],
+    oracle: Oracle,
+    choices: Choices | None = None,
+    profiles: Profiles | None = None,
+) -> Iterator[Question]:
+    """The cases of a seed with the oracle's answers. With `profiles`, each is of one of them, and the oracle has read them too."""
+    of_noise = Choices()
+    for number in numbers:
+        case = generate(seed, number, names, choices)
+        if profiles:
+            case = profiles.give(case, number)
+        yield Question(case, generate(f"noise of {seed}", number, names, of_noise), oracle.ask(case))
+
+
 def run(
     seed: int | str,
     numbers: Iterable[int],
@@ -110,21 +157,14 @@ def run(
     coverage: Coverage,
     profiles: Profiles | None = None,
 ) -> Iterator[Failure]:
-    """Asks both sides the cases of a seed, ours through events; yields those that differ. With `profiles`, each case is of one
-    of them, and the oracle has read them too."""
+    """Asks both sides the cases of a seed, ours through events; yields those that differ."""
     made = profiles.made if profiles else ()
     live = Live(names, made)
-    for number in numbers:
-        case = generate(seed, number, names, coverage.choices)
-        if profiles:
-            case = profiles.give(case, number)
-        noise = generate(f"noise of {seed}", number, names)
-        want = oracle.ask(case)
-        coverage.count(want)
-        got = live.ask(case, noise, random.Random(f"events of {seed}/{number}"))
-        if found := differences(want, got):
-            stale = not differences(want, plain(case, names, made))
-            yield Failure(case, want, found, stale)
+    for one in questions(seed, numbers, names, oracle, coverage.choices, profiles):
+        coverage.count(one.want)
+        if found := one.differences(live):
+            stale = not differences(one.want, plain(one.case, names, made))
+            yield Failure(one.case, one.want, found, stale)
 
 
 def shrink(case: JSON, names: Collection[str], oracle: Oracle, profiles: Sequence[Profile] = ()) -> JSON:

@@ -22,8 +22,14 @@ class Choices:
         self._possible: dict[str, set[str]] = {}
 
     def took(self, what: str, option: object, options: Sequence[object]) -> None:
-        self._possible.setdefault(what, {str(o) for o in options})
+        if what not in self._possible:
+            self._possible[what] = {str(o) for o in options}
         self.taken[what, str(option)] += 1
+
+    def add(self, other: Choices) -> None:
+        """Those of other cases."""
+        self.taken += other.taken
+        self._possible |= other._possible
 
     @property
     def never(self) -> list[str]:
@@ -49,7 +55,8 @@ class Draft:
 
     def one_of(self, what: str, options: Sequence[T], weights: Sequence[float] | None = None) -> T:
         """One option, noted under `what`: the same name must always go with the same options."""
-        at = self.rng.choices(range(len(options)), weights)[0]
+        many = range(len(options))
+        at = self.rng.choices(many, weights)[0] if weights else int(self.rng.random() * len(many))  # as choices() does
         self._choices.took(what, options[at], options)
         return options[at]
 

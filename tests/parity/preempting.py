@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from carbon_scheduler.core.preemption import Enough, Preemption
 from carbon_scheduler.core.victims import VictimTable
-from parity.compare import differences
+from parity.compare import Question
 from parity.draft import Choices, Draft
 from parity.generate import generate
 from parity.live import Live
@@ -229,6 +229,28 @@ class Preempting(Live):
         }
 
 
+class PreemptionQuestion(Question):
+    """A case of preemption."""
+
+    def differences(self, live: Live) -> list[str]:
+        """None when upstream's answer is an error: its trials run into some, and without them the other suite compares."""
+        found = super().differences(live)
+        return [] if "error" in self.want else found
+
+
+def questions_preempting(
+    seed: int | str, numbers: Iterable[int], names: Collection[str], oracle: Oracle, choices: Choices | None = None
+) -> Iterator[PreemptionQuestion]:
+    """The cases of a seed with the answers of an oracle that was started with `-preempt`."""
+    of_noise = Choices()
+    for number in numbers:
+        case = generate_preempting(seed, number, names, choices)
+        want = oracle.ask(case)
+        if want.get("prefilter") or not want.get("nodes"):
+            want.pop("preemption", None)  # upstream's attempt then ends in an error, see docs/reference/plugins.md
+        yield PreemptionQuestion(case, generate_preempting(f"noise of {seed}", number, names, of_noise), want)
+
+
 def run_preempting(
     seed: int | str,
     numbers: Iterable[int],
@@ -239,18 +261,10 @@ def run_preempting(
 ) -> Iterator[tuple[JSON, list[str]]]:
     """Yields the cases on which the two sides differ, and how; counts in `seen` what came of the others."""
     live = Preempting(names)
-    for number in numbers:
-        case = generate_preempting(seed, number, names, choices)
-        noise = generate_preempting(f"noise of {seed}", number, names)
-        want = oracle.ask(case)
-        if want.get("prefilter") or not want.get("nodes"):
-            want.pop("preemption", None)  # upstream's attempt then ends in an error, see docs/reference/plugins.md
-        _count(want, seen)
-        got = live.ask(case, noise, random.Random(f"events of {seed}/{number}"))
-        if "error" in want:  # also for what only a trial runs into; without preemption the other suite compares
-            seen["errors"] += 1
-        elif found := differences(want, got):
-            yield case, found
+    for one in questions_preempting(seed, numbers, names, oracle, choices):
+        _count(one.want, seen)
+        if found := one.differences(live):
+            yield one.case, found
 
 
 def save_preempting(case: JSON) -> Path:
@@ -261,6 +275,7 @@ def save_preempting(case: JSON) -> Path:
 
 
 def _count(want: JSON, seen: Counter[str]) -> None:
+    seen["errors"] += "error" in want
     told = want.get("preemption")
     if told is None:
         return

@@ -11,109 +11,95 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carbon_scheduler.core.plugins import default_profile
 from carbon_scheduler.kubescheduler import read
 from carbon_scheduler.sim.control_plane import ControlPlaneMissing
-from parity.compare import GOLDEN, Coverage, Failure, differences, run, save, shrink
+from parity.compare import GOLDEN, Coverage, differences, run, save, shrink
 from parity.generate import generate
 from parity.live import Live, plain
-from parity.mutations import MUTATIONS, OF_PROFILES, plant
+from parity.mutations import MUTATIONS, OF_PREEMPTION, OF_PROFILES
 from parity.oracle import Oracle
-from parity.profiles import Profiles
+from parity.parts import PROFILES, WHOLE, Side, compared, oracle_of, profiles_of
+from parity.planted import MOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 JSON = dict[str, Any]
-NAMES = [plugin.name for plugin in default_profile()]
-FIXED = {"one": 2000, "two": 1500}
-NEW = 1500
-MUTANT_CASES = 1500
+NAMES = WHOLE.names
+FIXED = {"one": 9000, "two": 7000}
+NEW = 5000
 OF_EACH_PROFILE = 15
+LONG = pytest.mark.timeout(1800)
+"""Minutes on two cores with nothing beside, and more when there is."""
 
 
 @pytest.fixture(scope="module")
-def oracle() -> Iterator[Oracle]:
-    with started() as asked:
-        yield asked
+def oracle() -> Oracle:
+    return started(WHOLE)
 
 
-PROFILES = Profiles("fixed", NAMES, 80)
-
-
-@pytest.fixture(scope="module")
-def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
-    """Judges by `PROFILES`."""
-    with started(PROFILES.write(tmp_path_factory.mktemp("profiles") / "config.json")) as asked:
-        yield asked
-
-
-def started(config: Path | None = None) -> Oracle:
+def started(side: Side) -> Oracle:
     try:
-        return Oracle(NAMES, config=config)
+        return oracle_of(side)
     except ControlPlaneMissing as missing:
         if os.environ.get("REQUIRE_CONTROL_PLANE") == "1":
             pytest.fail(f"REQUIRE_CONTROL_PLANE=1, but {missing}", pytrace=False)
         pytest.skip(str(missing))
 
 
-def told(failures: list[Failure], oracle: Oracle) -> str:
-    """What to show of the first failure, which is saved made small."""
-    first = failures[0]
-    path = save(first, NAMES, oracle)
-    return f"case {first.case['id']}, saved as {path}:\n" + "\n".join(first.differences[:10])
+def judged(seed: int | str, count: int, side: Side = WHOLE) -> Coverage:
+    """What the cases of a seed came across. The first that differs is made small, saved and told."""
+    oracle, coverage = started(side), Coverage()
+    for part, failures in compared(seed, range(count), side):
+        coverage.add(part)
+        if failures:
+            path = save(failures[0], side.names, oracle, profiles_of(side))
+            differs = "\n".join(failures[0].differences[:10])
+            pytest.fail(f"case {failures[0].case['id']}, saved as {path}:\n{differs}", pytrace=False)
+    return coverage
 
 
+@LONG
 @pytest.mark.slow
 @pytest.mark.control_plane
 def test_random_clusters_of_fixed_seeds(oracle: Oracle) -> None:
     coverage = Coverage()
     for seed, count in FIXED.items():
-        failures = list(run(seed, range(count), NAMES, oracle, coverage))
-        assert not failures, told(failures, oracle)
+        coverage.add(judged(seed, count))
     print(*coverage.lines(), sep="\n")
+    assert coverage.cases == sum(FIXED.values())
     assert coverage.holes(oracle.filters, oracle.scores) == []
     assert coverage.errors
 
 
-@pytest.mark.control_plane
-def test_random_clusters_of_a_new_seed(oracle: Oracle) -> None:
-    seed = secrets.randbits(32)
-    print(f"seed {seed}: repeat it with make parity CASES={NEW} ARGS='--seed {seed}'")
-    failures = list(run(seed, range(NEW), NAMES, oracle, Coverage()))
-    assert not failures, told(failures, oracle)
-
-
-@pytest.mark.control_plane
-@pytest.mark.parametrize("sentence", MUTATIONS)
-def test_a_planted_error_is_noticed(sentence: str, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(sentence, monkeypatch)
-    try:
-        noticed = next(run("mutations", range(MUTANT_CASES), NAMES, oracle, Coverage()), None) is not None
-    except Exception:  # noqa: BLE001  # debug_check noticed first, or something broke altogether
-        noticed = True
-    assert noticed, f"{MUTANT_CASES} cases agree although {sentence}"
-
-
+@LONG
 @pytest.mark.slow
 @pytest.mark.control_plane
-def test_random_profiles(profiled: Oracle) -> None:
-    count = OF_EACH_PROFILE * len(PROFILES.made)
-    failures = list(run("profiles", range(count), NAMES, profiled, Coverage(), PROFILES))
-    if failures:
-        path = save(failures[0], NAMES, profiled, PROFILES)
-        pytest.fail(f"{failures[0].case['id']}, saved as {path}:\n" + "\n".join(failures[0].differences[:10]))
-    assert PROFILES.choices.never == []
+def test_random_clusters_of_a_new_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    seed = secrets.randbits(32)
+    with capsys.disabled():
+        print(f"\nparity: seed {seed}, repeat it with make parity CASES={NEW} ARGS='--seed {seed}'")
+    assert judged(seed, NEW).cases == NEW
 
 
+@LONG
+@pytest.mark.slow
 @pytest.mark.control_plane
-@pytest.mark.parametrize("sentence", OF_PROFILES)
-def test_an_error_planted_into_profiles_is_noticed(
-    sentence: str, profiled: Oracle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plant(sentence, monkeypatch)
-    count = OF_EACH_PROFILE * len(PROFILES.made)
-    assert any(run("profiles", range(count), NAMES, profiled, Coverage(), PROFILES)), f"{count} cases agree"
+def test_random_profiles() -> None:
+    made = profiles_of(PROFILES)
+    assert made
+    assert made.choices.never == []
+    judged("profiles", OF_EACH_PROFILE * len(made.made), PROFILES)
+
+
+@LONG
+@pytest.mark.slow
+@pytest.mark.control_plane
+@pytest.mark.parametrize("sentence", [*MUTATIONS, *OF_PROFILES, *OF_PREEMPTION])
+def test_a_planted_error_is_noticed(sentence: str, oracle: Oracle, planted: Callable[[str], str]) -> None:
+    how = planted(sentence)
+    print(how)
+    assert how, f"{MOST} cases agree although {sentence}"
 
 
 def _asks(requests: JSON, name: str = "p", **spec: Any) -> JSON:
