@@ -50,7 +50,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "a StatefulSet is no owner": (_PLUGINS + "spread_defaults", '("apps/v1", "StatefulSet"): "StatefulSet"', '("apps/v1", "StatefulSets"): "StatefulSet"'),
     "Services of all namespaces select": (_PLUGINS + "spread_defaults", "self._services.get(namespace, [])", "[s for found in self._services.values() for s in found]"),
     "disks that others only read are free": (_CORE + "volume_use", "(exclusive and uses.reading)", "False"),
-    "an rbd image is one whatever its monitors": (_CORE + "volume_use", 'yield "rbd", monitor, pool', 'yield "rbd", "", pool'),
+    "an rbd image is one whatever its monitors": (_CORE + "pod_volumes", 'yield "rbd", monitor, pool', 'yield "rbd", "", pool'),
     "a claim for one pod serves several": (_PLUGINS + "volume_restrictions", 'if "ReadWriteOncePod" in claim.access_modes and', "if False and"),
     "volumes that are there count as new": (_PLUGINS + "node_volume_limits", "new[use.slots_with(volume)] -= 1", "pass"),
     "VolumeAttachments do not count": (_CORE + "volume_use", "driver for volume, driver in attached.items() if volume not in found.volumes", "()"),

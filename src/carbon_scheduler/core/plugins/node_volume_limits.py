@@ -14,7 +14,7 @@ import numpy as np
 from carbon_scheduler.core.in_tree import TYPES, NotTranslatable, inline_handle
 from carbon_scheduler.core.objects import Attachment, Claim, CsiNode
 from carbon_scheduler.core.plugin import ERROR_BIT, UNRESOLVABLE_BIT, Change, Plugin, Rejected, State
-from carbon_scheduler.core.volume_use import BadVolume, NoClaim, claim_key
+from carbon_scheduler.core.pod_volumes import BadVolume, NoClaim, claim_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,7 +16,7 @@ from carbon_scheduler.core.objects import Claim, CsiDriver, CsiNode, StorageCapa
 from carbon_scheduler.core.plugin import ERROR, UNRESOLVABLE, Change, Plugin, Rejected, State
 from carbon_scheduler.core.plugins.reach import Reach
 from carbon_scheduler.core.plugins.volume_search import REASONS, Search, limit_b
-from carbon_scheduler.core.volume_use import claim_key, claim_missing, not_owned, owned
+from carbon_scheduler.core.pod_volumes import claim_key, claim_missing, not_owned, owned
 from carbon_scheduler.core.volumes import StaticBinding, VolumePlan, bound_to
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 
 from carbon_scheduler.core.objects import Claim
 from carbon_scheduler.core.plugin import UNRESOLVABLE, Change, Plugin, Rejected, State
-from carbon_scheduler.core.volume_use import DISKS, claim_key, claim_missing, clash
+from carbon_scheduler.core.pod_volumes import DISKS, claim_key, claim_missing, clash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

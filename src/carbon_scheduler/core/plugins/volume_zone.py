@@ -12,7 +12,7 @@ import numpy as np
 from carbon_scheduler.core.in_tree import BETA_REGION, BETA_ZONE, REGION, SEVERAL, ZONE
 from carbon_scheduler.core.objects import Claim, StorageClass, Volume
 from carbon_scheduler.core.plugin import UNRESOLVABLE, UNRESOLVABLE_BIT, Change, Plugin, Rejected, State
-from carbon_scheduler.core.volume_use import claim_key, claim_missing
+from carbon_scheduler.core.pod_volumes import claim_key, claim_missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
