@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class ChangeLog:
-    """Which slots changed, in order. A reader keeps the position up to which it is current. Bounded."""
+    """Which slots changed, in order. A reader keeps the `position` up to which it is current. Bounded."""
+
+    __slots__ = ("_base", "_slots", "position")
 
     def __init__(self) -> None:
         self._slots = array("q")
         self._base = 0
-
-    @property
-    def position(self) -> int:
-        return self._base + len(self._slots)
+        self.position = 0
 
     def add(self, slot: int) -> None:
         self._slots.append(slot)
+        self.position += 1
 
     def trim(self, keep: int) -> None:
         """Forgets the older half when more than `keep` changes are held. Readers further behind start anew."""

@@ -312,7 +312,7 @@ class Verdict:
         open_[-1] = False
         for domains, passes in zip(groups.domains, passing, strict=True):
             open_ &= passes.take(domains)
-        return Field(tops, open_, shape.ranked)
+        return Field(tops, open_, passing, shape.ranked)
 
     def ranked(self) -> NDArray[np.int64]:
         """int64 (capacity,): upstream's weighted score of the feasible nodes, less what all of them have alike; -1 elsewhere.
@@ -398,13 +398,19 @@ class Verdict:
             return ""
         if self.rejected:
             return self.rejected[1].reasons[0] if self.rejected[1].code == ERROR else ""
-        possible = any(part.state.error for parts in (self._shape.parts, self._once) for part in parts.values())
-        if possible or self._turned_away:
+        if self._turned_away or self._any_error():
             errors = {plugin.name: part.state.error for plugin, part in self._parts() if part.state.error}
             for plugin, _, codes, texts in self.reasons():
                 if plugin is not None and (codes & ERROR_BIT).any():
                     return errors.get(plugin.name) or texts[0]
         return ""
+
+    def _any_error(self) -> bool:
+        for parts in (self._shape.parts, self._once):
+            for part in parts.values():
+                if part.state.error:
+                    return True
+        return False
 
     @property
     def rejecting(self) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_GROUPS: Final = 2048
 """More are not worth it."""
+MAX_RANGES: Final = 16
+"""Ranges of cost whose nodes are remembered."""
 MIN_CAPACITY: Final = 16_384
 """With fewer slots than this, looking at every node is faster (bench/core.py)."""
 CHUNK: Final = 64
@@ -35,6 +37,8 @@ class Groups:
 
     def __init__(self, snap: Snapshot, costs: Costs, divisions: Sequence[NDArray[np.intp]]) -> None:
         self.divisions = tuple(divisions)
+        self._costs = costs
+        self._between: dict[tuple[float, float], tuple[NDArray[np.intp], list[NDArray[np.intp]]]] = {}
         slots = np.flatnonzero(snap.alive)
         _, ids = np.unique(costs.cost_g[slots], return_inverse=True)  # all NaN are one
         for domain in divisions:
@@ -53,6 +57,17 @@ class Groups:
     def slots(self, group: int) -> NDArray[np.intp]:
         """The slots of a group, ascending."""
         return self._order[self._ends[group - 1] if group else 0 : self._ends[group]]
+
+    def between(self, low_g: float, high_g: float) -> tuple[NDArray[np.intp], list[NDArray[np.intp]]]:
+        """The slots whose cost is within these bounds, both included, and their domain in each division. Read only. Cost:
+        O(nodes) the first time."""
+        found = self._between.get((low_g, high_g))
+        if found is None:
+            if len(self._between) >= MAX_RANGES:
+                self._between.clear()
+            slots = self._costs.between(low_g, high_g)
+            found = self._between[low_g, high_g] = (slots, [domain.take(slots) for domain in self.divisions])
+        return found
 
 
 class Tops:
@@ -92,28 +107,27 @@ class Tops:
             most[group] = self._most[group] = int(ranked.take(self.groups.slots(group)).max())
             self._unsure[group] = False
 
-    def first_best(
-        self, open_: NDArray[np.bool_], ranked: NDArray[np.int64], ring: Ring, start: int, *, dense: bool
-    ) -> int:
-        """The first of the best nodes of the open groups at or after `start`. `dense`: it is likely to be near."""
+    def first_best(self, open_: NDArray[np.bool_], ranked: NDArray[np.int64], ring: Ring, start: int) -> int:
+        """The first of the best nodes of the open groups at or after `start`."""
         best = self.best(open_, ranked)
         groups = self.groups
-        if dense:
-            near = ring.near(start, CHUNK)
-            hits = (ranked.take(near) == best) & open_.take(groups.of.take(near))
-            if len(near) and hits[hit := int(hits.argmax())]:
-                return int(near[hit])
+        near = ring.near(start, CHUNK)
+        hits = ranked.take(near) == best
+        hits &= open_.take(groups.of.take(near))
+        if len(near) and hits[hit := int(hits.argmax())]:
+            return int(near[hit])
         level = np.flatnonzero(open_ & (self._most >= best)).tolist()
         these = groups.slots(level[0]) if len(level) == 1 else np.concatenate([groups.slots(g) for g in level])
         return ring.first_best_of(these, ranked.take(these), start)
 
 
 class Field(NamedTuple):
-    """The feasible nodes of one attempt: those that fit in the `open_` groups (bool (count + 1,)). `ranked` int64 (capacity,)
-    is the shape's, and means nothing elsewhere."""
+    """The feasible nodes of one attempt: those that fit in the `open_` groups (bool (count + 1,)), which are those whose domain
+    in every division is `passing` (bool (domains,)). `ranked` int64 (capacity,) is the shape's, and means nothing elsewhere."""
 
     tops: Tops
     open_: NDArray[np.bool_]
+    passing: list[NDArray[np.bool_]]
     ranked: NDArray[np.int64]
 
     @property
@@ -127,9 +141,12 @@ class Field(NamedTuple):
 
     def first_best(self, ring: Ring, start: int) -> int:
         """The first of the best nodes at or after `start`."""
-        return self.tops.first_best(self.open_, self.ranked, ring, start, dense=True)
+        return self.tops.first_best(self.open_, self.ranked, ring, start)
 
-    def first_best_of_cost(self, most_g: float, ring: Ring, start: int) -> int:
-        """The same among those that cost no more; at least one does."""
-        open_ = self.open_ & (self.tops.groups.cost_g <= most_g)
-        return self.tops.first_best(open_, self.ranked, ring, start, dense=False)
+    def first_best_of_cost(self, low_g: float, high_g: float, ring: Ring, start: int) -> int:
+        """The same among those whose cost is within these bounds, at least one of which there is."""
+        slots, domains = self.tops.groups.between(low_g, high_g)
+        ranked = self.ranked.take(slots)
+        for passing, domain in zip(self.passing, domains, strict=True):
+            ranked = np.where(passing.take(domain), ranked, -1)
+        return ring.first_best_of(slots, ranked, start)

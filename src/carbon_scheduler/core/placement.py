@@ -135,7 +135,8 @@ def choose_in_groups(
     cheapest = field.cheapest()
     if policy == "off" or cheapest is None:
         return blind, blind, cheapest
-    return field.first_best_of_cost(cheapest + _tolerance_g(placement, cheapest), ring, start), blind, cheapest
+    dearest = cheapest + _tolerance_g(placement, cheapest)
+    return field.first_best_of_cost(cheapest, dearest, ring, start), blind, cheapest
 
 
 def _tolerance_g(placement: Placement, cheapest_g: float) -> float:

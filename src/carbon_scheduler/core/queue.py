@@ -147,9 +147,9 @@ class Queue:
         """The next pod to try, or None. It is then `binding` until `park`, `retry` or `drop`. Cost: O(log pods)."""
         self._flush(at)
         for heap in (self._backoff, self._after_error):
-            while (entry := self._first(heap)) and heap[0][0] <= at:
-                heapq.heappop(heap)
-                self._activate(entry)
+            while heap and heap[0][0] <= at:
+                if entry := self._entry(heapq.heappop(heap)):
+                    self._activate(entry)
         # When nothing is active, the pod whose backoff ends first may go now, unless an error put it there (1.36).
         for heap in (self._active, self._backoff):
             if entry := self._first(heap):
