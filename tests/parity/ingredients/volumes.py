@@ -5,33 +5,37 @@ Volumes of a case all differ in size, and at most one is reserved for a claim: b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING
 
 from parity.draft import JSON, filled, labels_of
+from parity.ingredients import volume_stories
+from parity.ingredients.volume_words import (
+    CLASSES,
+    CSI_ZONES,
+    DRIVERS,
+    EBS,
+    MIB,
+    MODES,
+    PLUGINS,
+    REGION_KEYS,
+    ZONE_KEYS,
+    ZONES,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from parity.draft import Draft
 
-EBS: Final = "ebs.csi.aws.com"
-GCE: Final = "pd.csi.storage.gke.io"
-DRIVERS: Final = (EBS, GCE, "csi.example.com", "disk.csi.azure.com", "cinder.csi.openstack.org", "pxd.portworx.com")
-ZONE_KEYS: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
-REGION_KEYS: Final = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
-CSI_ZONES: Final = ("topology.ebs.csi.aws.com/zone", "topology.gke.io/zone", "topology.cinder.csi.openstack.org/zone")
-ZONES: Final = ("eu-west-a", "eu-west-b", "us-east-a")
-CLASSES: Final = ("wait", "local", "roomy", "allowed", "old", "now", "no-mode", "gone")
-PLUGINS: Final = ("aws-ebs", "gce-pd", "azure-disk", "cinder", "portworx-volume")
-MODES: Final = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
-MIB: Final = 2**20
-
 
 def add(draft: Draft) -> None:
-    _Volumes(draft).add()
+    Volumes(draft).add()
 
 
-class _Volumes:
+class Volumes:
+    """The objects of a case that have to do with volumes, in the making."""
+
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.claims: list[JSON] = []
@@ -56,13 +60,13 @@ class _Volumes:
         draft.extra["volumeattachments"] = [self._attachment(i) for i in range(draft.rng.choice((0, 0, 1, 3, 6)))]
         stories = {
             "any": lambda: self._use(draft.pod),
-            "hardly enough": self._just_enough,
-            "hardly room": self._just_room,
-            "for one pod": self._one_pod,
-            "in a zone": self._zones,
-            "a node is chosen": self._chosen,
-            "a shared disk": self._shared,
-            "of an old type": self._taken_over,
+            "hardly enough": partial(volume_stories.hardly_enough, self),
+            "hardly room": partial(volume_stories.hardly_room, self),
+            "for one pod": partial(volume_stories.for_one_pod, self),
+            "in a zone": partial(volume_stories.in_a_zone, self),
+            "a node is chosen": partial(volume_stories.node_chosen, self),
+            "a shared disk": partial(volume_stories.shared_disk, self),
+            "of an old type": partial(volume_stories.of_an_old_type, self),
         }
         stories[draft.one_of("the pending pod's volumes", tuple(stories), (8, 3, 2, 2, 2, 1, 3, 2))]()
         draft.extra["pvcs"] = self.claims
@@ -258,119 +262,6 @@ class _Volumes:
                 values = ["fast"] if operator in ("In", "NotIn") else []
                 spec["selector"] = {"matchExpressions": [filled(key="tier", operator=operator, values=values)]}
 
-    def _just_enough(self) -> None:
-        """The pending pod wants volumes of several sizes, of which there are hardly enough."""
-        draft = self.draft
-        for i in range(draft.one_of("volumes wanted", (2, 3))):
-            name, size = f"tight-{i}", (60, 120, 240)[i] * MIB
-            claim = self._want(name, "local", size)
-            if draft.chance("its volume is there", 0.9):
-                volume = self._plain_volume(
-                    f"of-{name}", "local", size, claim if draft.chance("it is reserved", 0.3) else None
-                )
-                self._local(volume)
-        for i in range(draft.rng.randint(0, 2)):
-            self._local(self._plain_volume(f"spare-{i}", "local", draft.rng.choice((60, 120, 240)) * MIB, None))
-        draft.rng.shuffle(draft.pod["spec"]["volumes"])
-
-    def _just_room(self) -> None:
-        """It wants volumes to be made, where a driver says how much room it has."""
-        draft = self.draft
-        for i in range(draft.one_of("volumes to be made", (1, 2))):
-            self._want(f"made-{i}", "roomy", draft.rng.choice((60, 120)) * MIB)
-        for one in draft.extra["storageclasses"]:
-            if one["metadata"]["name"] == "roomy":
-                one["provisioner"] = "csi.example.com"
-        others = [one for one in draft.extra["csidrivers"] if one["metadata"]["name"] != "csi.example.com"]
-        spec = {"storageCapacity": draft.chance("the driver tells its room", 0.9)}
-        draft.extra["csidrivers"] = [*others, {"metadata": {"name": "csi.example.com"}, "spec": spec}]
-        for one in draft.extra["csistoragecapacities"]:
-            one["storageClassName"] = "roomy"
-
-    def _one_pod(self) -> None:
-        """It wants a claim for one pod that others may use."""
-        claim = self._want("single", "wait", 60 * MIB, mode=MODES[3])
-        self._bind(claim)
-        for pod in self.draft.pods:
-            if self.draft.chance("another uses its claim", 0.15):
-                volume = {"name": "single", "persistentVolumeClaim": {"claimName": self._named_for(pod, "single")}}
-                pod["spec"].setdefault("volumes", []).append(volume)
-
-    def _zones(self) -> None:
-        """It wants a volume that lies in some zones, by its labels alone."""
-        claim = self._want("zoned", "wait", 60 * MIB)
-        volume = self._bind(claim)
-        key = self.draft.one_of("key of a zone", (*ZONE_KEYS, *REGION_KEYS))
-        places = ZONES if key in ZONE_KEYS else ("eu-west", "us-east")
-        chosen = self.draft.rng.sample(places, k=self.draft.rng.randint(1, 2))
-        volume["metadata"]["labels"] = {key: "__".join(chosen)}
-
-    def _chosen(self) -> None:
-        """It wants a claim for which a node was chosen before."""
-        claim = self._want("chosen", "wait", 60 * MIB)
-        node = self.draft.rng.choice(self.names)
-        claim["metadata"]["annotations"] = {"volume.kubernetes.io/selected-node": node}
-
-    def _taken_over(self) -> None:
-        """It wants a volume of an old type in a zone, which nodes may know by another label."""
-        draft = self.draft
-        volume = self._bind(self._want("old", "old", 60 * MIB))
-        kind = draft.one_of("its old type", ("awsElasticBlockStore", "gcePersistentDisk", "cinder"))
-        del volume["spec"]["local"]
-        volume["spec"][kind] = self._old(kind, of_volume=True)
-        zones = {"key": draft.rng.choice(ZONE_KEYS), "operator": "In", "values": draft.rng.sample(ZONES, k=2)}
-        volume["spec"]["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [zones]}]}}
-
-    def _shared(self) -> None:
-        """It wants a disk that others may have."""
-        draft = self.draft
-        kind = draft.one_of("the disk is", ("awsElasticBlockStore", "gcePersistentDisk", "iscsi", "rbd"))
-        draft.pod["spec"].setdefault("volumes", []).append({"name": "disk", kind: self._old(kind, of_volume=False)})
-        for pod in draft.pods:
-            if draft.chance("another has such a disk", 0.25):
-                volume = {"name": "disk", kind: self._old(kind, of_volume=False)}
-                pod["spec"].setdefault("volumes", []).append(volume)
-
-    def _want(self, name: str, of_class: str, size: int, mode: str = MODES[0]) -> JSON:
-        """A plain claim, which the pending pod uses."""
-        meta: JSON = {
-            "name": name,
-            "namespace": self.draft.pod["metadata"]["namespace"],
-            "uid": f"{self.draft.name}/{name}",
-        }
-        spec = {"accessModes": [mode], "resources": {"requests": {"storage": str(size)}}, "storageClassName": of_class}
-        claim: JSON = {"metadata": meta, "spec": spec, "status": {"phase": "Pending"}}
-        self.claims.append(claim)
-        volume = {"name": name, "persistentVolumeClaim": {"claimName": name}}
-        self.draft.pod["spec"].setdefault("volumes", []).append(volume)
-        return claim
-
-    def _bind(self, claim: JSON) -> JSON:
-        """Gives a claim a plain volume."""
-        name = claim["metadata"]["name"]
-        claim["spec"]["volumeName"] = f"of-{name}"
-        claim["metadata"]["annotations"] = {"pv.kubernetes.io/bind-completed": "yes"}
-        claim["status"]["phase"] = "Bound"
-        return self._plain_volume(f"of-{name}", claim["spec"]["storageClassName"], 60 * MIB, claim)
-
-    def _plain_volume(self, name: str, of_class: str, size: int, claim: JSON | None) -> JSON:
-        spec: JSON = {
-            "capacity": {"storage": str(size + len(self.volumes))},
-            "accessModes": [MODES[0]],
-            "storageClassName": of_class,
-            "local": {"path": "/mnt"},
-        }
-        if claim is not None:
-            self._refer(spec, claim)
-        self.volumes.append({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Available"}})
-        return self.volumes[-1]
-
-    def _local(self, volume: JSON) -> None:
-        if self.draft.chance("it is on a few nodes", 0.5):
-            some = sorted({self.draft.rng.choice(self.names) for _ in range(4)})
-            there = {"key": "kubernetes.io/hostname", "operator": "In", "values": some}
-            volume["spec"]["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [there]}]}}
-
     # -- volumes ---------------------------------------------------------------------------------------------------
 
     def _volume(self, name: str, of_class: str, claim: JSON | None = None) -> None:
@@ -396,7 +287,7 @@ class _Volumes:
             "phase of a volume", ("Available", "Bound", "Released", "Failed", "Pending", None), (12, 2, 1, 1, 1, 1)
         )
         if claim is not None:
-            self._refer(spec, claim)
+            self.refer(spec, claim)
         elif draft.chance("a free volume is taken", 0.1):
             spec["claimRef"] = {
                 "kind": "PersistentVolumeClaim",
@@ -412,7 +303,7 @@ class _Volumes:
             meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         self.volumes.append({"metadata": meta, "spec": spec, "status": filled(phase=phase)})
 
-    def _refer(self, spec: JSON, claim: JSON) -> None:
+    def refer(self, spec: JSON, claim: JSON) -> None:
         form = self.draft.one_of("a volume names its claim", ("with uid", "without", "another uid"), (6, 4, 1))
         meta = claim["metadata"]
         ref: JSON = {"kind": "PersistentVolumeClaim", "namespace": meta["namespace"], "name": meta["name"]}
@@ -486,9 +377,9 @@ class _Volumes:
                 "volumeHandle": name,
             }
         else:
-            spec[kind] = self._old(kind, of_volume=True)
+            spec[kind] = self.old(kind, of_volume=True)
 
-    def _old(self, kind: str, *, of_volume: bool) -> JSON:
+    def old(self, kind: str, *, of_volume: bool) -> JSON:
         """A source of an in-tree type. Few identities, so that they meet."""
         draft, rng = self.draft, self.draft.rng
         disk = rng.choice(("d1", "d2"))
@@ -537,7 +428,7 @@ class _Volumes:
                 there = [c["metadata"]["name"] for c in self.claims if c["metadata"]["name"][1:].isdigit()]
                 known = bool(there) and draft.chance("a claim exists", 0.96)
                 name = draft.rng.choice(there) if known else f"c{draft.rng.randint(0, 3)}"
-                volume["persistentVolumeClaim"] = {"claimName": self._named_for(pod, name)}
+                volume["persistentVolumeClaim"] = {"claimName": self.named_for(pod, name)}
             elif kind == "ephemeral":
                 volume["ephemeral"] = {"volumeClaimTemplate": {"spec": {}}}
                 if not pending and draft.rng.random() < 0.2:
@@ -549,10 +440,10 @@ class _Volumes:
             elif kind == "emptyDir":
                 volume["emptyDir"] = {}
             else:
-                volume[kind] = self._old(kind, of_volume=False)
+                volume[kind] = self.old(kind, of_volume=False)
             volumes.append(volume)
 
-    def _named_for(self, pod: JSON, claim: str) -> str:
+    def named_for(self, pod: JSON, claim: str) -> str:
         """Of nominated pods upstream compares the names of claims alone: a deviation that is shown elsewhere."""
         elsewhere = pod["metadata"]["namespace"] != self.draft.pod["metadata"]["namespace"]
         return f"elsewhere-{claim}" if elsewhere and "nominatedNodeName" in pod["status"] else claim
