@@ -12,6 +12,8 @@ No I/O, no clock, no randomness, no logging: equal events give equal effects, by
     5. bind     ask the shell for the Binding; the answer comes back as an event. A pod whose volumes are still to be chosen
                 waits for them first
 
+If no node fits, room may be made by evicting pods of lower priority (room.py); the pod waits for a change that may help.
+
 An assumption ends by the watch's echo, a deletion, or a definite refusal. A Binding whose answer was lost is settled by
 reading the pod, and while that shows it unbound the same Binding is sent again, with a growing backoff: never another, for
 the first may still land.
@@ -29,7 +31,6 @@ from carbon_scheduler.core.cluster import Cluster
 from carbon_scheduler.core.decision import (
     Bind,
     Effect,
-    Evict,
     Nominate,
     PodDetected,
     PodWarning,
@@ -61,18 +62,15 @@ from carbon_scheduler.core.events import (
     VolumesNotWritten,
     VolumesWritten,
 )
-from carbon_scheduler.core.evictions import Evictions
 from carbon_scheduler.core.framework import Framework
 from carbon_scheduler.core.grid_use import GridUse
-from carbon_scheduler.core.nominations import Nominations
 from carbon_scheduler.core.overcommit import Overcommitments
 from carbon_scheduler.core.placement import Placer
 from carbon_scheduler.core.plugin import Change
 from carbon_scheduler.core.plugins import make_profile
-from carbon_scheduler.core.plugins.profiles import enabled
 from carbon_scheduler.core.plugins.volume_binding import plan
-from carbon_scheduler.core.preemption import NO_CLAIMS, Enough, Preemption, leaving
 from carbon_scheduler.core.queue import Queue
+from carbon_scheduler.core.room import Room
 from carbon_scheduler.core.volume_bindings import VolumeBindings
 from carbon_scheduler.core.volumes import VolumePlan
 from carbon_scheduler.units import LABEL_PREFIX
@@ -106,15 +104,8 @@ class Scheduler:
         self._frameworks = {p.scheduler_name: Framework(make_profile(p), self.cluster.snap) for p in settings.profiles}
         self._policies = {p.scheduler_name: p.policy or settings.placement.policy for p in settings.profiles}
         self._placer = Placer(settings.placement, self.cluster, self.carbon)
-        self._nominations = Nominations(self.cluster.snap, self.cluster.pods)
-        self._preemption = Preemption(self.cluster, self._nominations)
-        self._enough = {
-            p.scheduler_name: Enough(p.min_candidate_nodes_percentage, p.min_candidate_nodes_absolute)
-            for p in settings.profiles
-            if settings.preemption and enabled(p).preempts
-        }
-        """Of those whose pods may preempt."""
-        self._evictions = Evictions()
+        self._room = Room(settings, self.cluster)
+        self._nominations, self._evictions = self._room.nominations, self._room.evictions
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
         self._bindings = Bindings(settings.initial_backoff_s, settings.max_backoff_s)
         self._volumes = VolumeBindings(self.cluster.snap)
@@ -215,7 +206,7 @@ class Scheduler:
             self._give_up(uid, "")  # it would keep room for as long as it waits (handleAssumedPodDeletion)
         if after.node_name or uid in self._bindings:
             return
-        self._nominated_by_status(before, after)
+        self._room.told(before, after, served=after.scheduler_name in self._frameworks)
         if before is not None and before.nominated_node_name != after.nominated_node_name:
             self._no_longer_nominated(before)
         if not self._ours(after):
@@ -231,14 +222,6 @@ class Scheduler:
                 self._queue.touch(uid, self._at, _alike(after), lambda by: self._helped_itself(change, by))
             if self._synced and before.annotations != after.annotations:
                 self._check_annotations(after)
-
-    def _nominated_by_status(self, before: Pod | None, after: Pod) -> None:
-        """A pod that waits is nominated to where its status says. What we decided since then holds until the status changes: an
-        echo of something else comes first."""
-        if after.gated or after.scheduler_name not in self._frameworks:
-            self._nominations.put(after.uid, None)
-        elif before is None or before.gated or before.nominated_node_name != after.nominated_node_name:
-            self._nominations.put(after.uid, after.nominated_node_name)
 
     def _begin(self) -> None:
         """From now on decisions are made: at the start, and on taking over. What is pending by then is detected now."""
@@ -291,8 +274,7 @@ class Scheduler:
         self._volumes.end(uid)
         self._gated.pop(uid, None)
         self._queue.drop(uid)
-        self._nominations.put(uid, None)
-        self._evictions.drop(uid)
+        self._room.leave(uid)
 
     def _node(self, node: Node) -> None:
         old_zone = self.cluster.zones.get(node.name)
@@ -466,7 +448,7 @@ class Scheduler:
             return False
         verdict = self._frameworks[pod.scheduler_name].judge(pod)
         self._nominations.heed(pod, verdict)
-        nominated = self._slot_kept_for(pod, verdict)
+        nominated = self._room.kept_for(pod, verdict)
         policy = self._policy(pod)
         field = None if nominated is not None or policy == "weighted" else self._placer.field(verdict)
         feasible = 1 if nominated is not None else field.feasible if field else int(np.count_nonzero(verdict.feasible))
@@ -503,63 +485,17 @@ class Scheduler:
             self._give_up(uid, _RESERVE)
         return False
 
-    def _slot_kept_for(self, pod: Pod, verdict: Verdict) -> int | None:
-        """The node that a pod is nominated to, if it fits there: then no other is looked at, nor scored."""
-        node = self._nominations.node_of(pod.uid)
-        slot = None if node is None else self.cluster.snap.slot_of.get(node)
-        return slot if slot is not None and verdict.feasible[slot] else None
-
-    # -- making room -------------------------------------------------------------------------------------------------
-
     def _no_node(self, pod: Pod, verdict: Verdict) -> bool:
-        """Nothing is feasible: preemption may help. The pod waits for a change in any case. Whether it took long."""
-        uid, message = pod.uid, verdict.message()
-        nominate: NodeName | Literal[""] | None = None
-        victims: int | None = None
-        tried = False
-        unbound: list[Pod] = []
-        if not len(self.cluster.snap):
-            self._queue.park(uid, self._at, (), _alike(pod))
-            self._say(pod, "Unschedulable", message, nominate="")
-            return False
-        enough = self._enough.get(pod.scheduler_name)
-        if verdict.rejected is not None:  # preemption helps no pod that is rejected as a whole
-            enough = None
-        elif enough is None:
-            message = f"{message} {NO_CLAIMS}"
-        rejecting = verdict.rejecting
-        if enough is not None:
-            outcome = self._preemption.attempt(pod, verdict, enough, self._costs_g(pod), self._is_leaving)
-            victims, tried = len(outcome.victims), outcome.tried
-            if outcome.node is not None:
-                nominate = outcome.node
-                unbound = [victim for victim in outcome.victims if victim.uid in self._volumes]
-                self._make_room(pod, outcome.node, outcome.victims)
-            else:
-                nominate = "" if outcome.helpless else None
-                message = f"{message} {NO_CLAIMS}, preemption: {outcome.sentence}"
+        """Nothing is feasible: room may be made. The pod waits for a change in any case. Whether it took long."""
+        uid = pod.uid
+        rejecting = verdict.rejecting if len(self.cluster.snap) else ()
+        made = self._room.make(pod, verdict, self._costs_g(pod), self._volumes.__contains__)
+        self._outbox += made.effects
         self._queue.park(uid, self._at, rejecting, None if uid in self._evictions else _alike(pod))
-        self._say(pod, "Unschedulable", message, nominate=nominate, victims=victims)
-        # Those that wait for their volumes are not being bound yet: they only have to look for another node.
-        for victim in unbound:
-            assert nominate
-            self._outbox.append(_eviction(victim, pod, nominate, cancelled=True))
+        self._say(pod, "Unschedulable", made.message, nominate=made.nominate, victims=made.victims)
+        for victim in made.unbound:
             self._give_up(victim.uid, f"{_PREBIND}binding volumes: context canceled")
-        return tried
-
-    def _make_room(self, pod: Pod, node: NodeName, victims: tuple[Pod, ...]) -> None:
-        """Has the victims evicted, if they are not on their way already, and the room kept for the pod."""
-        bound = [victim for victim in victims if victim.uid not in self._volumes]
-        self._outbox += [_eviction(victim, pod, node) for victim in self._evictions.ask(pod.uid, bound)]
-        if pod.uid in self._evictions or len(bound) < len(victims):
-            # Those that wait there for less important reasons look for another node now, not when the victims are gone.
-            for other in self._nominations.below(node, pod.spec.priority):
-                self._nominations.put(other.uid, None)
-                if other.nominated_node_name:
-                    self._outbox.append(Nominate(other.uid, other.namespace, other.name))
-
-    def _is_leaving(self, pod: Pod) -> bool:
-        return leaving(pod) or self._evictions.accepted(pod.uid)
+        return made.long
 
     def _costs_g(self, pod: Pod) -> NDArray[np.float64] | None:
         return None if self._policy(pod) == "off" else self.carbon.costs.cost_g
@@ -664,21 +600,6 @@ class Scheduler:
                 victims=victims,
             )
         )
-
-
-def _eviction(victim: Pod, pod: Pod, node: NodeName, *, cancelled: bool = False) -> Evict:
-    return Evict(
-        victim.uid,
-        victim.namespace,
-        victim.name,
-        node,
-        pod.uid,
-        pod.namespace,
-        pod.name,
-        scheduler_name=pod.scheduler_name,
-        generation=victim.generation,
-        cancelled=cancelled,
-    )
 
 
 def _only(slot: int, capacity: int) -> NDArray[np.int64]:
