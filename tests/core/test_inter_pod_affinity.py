@@ -100,6 +100,7 @@ def rejections(plugin: InterPodAffinity, found: Cluster, pod: Pod) -> dict[str, 
         (told[name],) = [text for bit, text in enumerate(state.reasons) if code >> bit & 1] or [""]
         assert bool(code >> 63) == (told[name] == NEAR)
         assert state.reject(found.snap, np.array([slot], np.intp)).tolist() == [code]
+        assert bool(state.fits(found.snap, ALL)[slot]) == (told[name] == "")
     return told
 
 
@@ -112,7 +113,11 @@ def scores(
         return None
     chosen = [name for name in found.snap.slot_of if names is None or name in names]
     slots = np.array([found.snap.slot_of[name] for name in chosen], np.intp)
-    return dict(zip(chosen, state.normalise(state.score(found.snap, slots)).tolist(), strict=True))
+    told: list[int] = state.normalise(state.score(found.snap, slots)).tolist()
+    feasible = np.zeros(found.snap.capacity, np.bool_)
+    feasible[slots] = True
+    assert state.score_all(found.snap, feasible)[slots].tolist() == told
+    return dict(zip(chosen, told, strict=True))
 
 
 # -- filter --------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ MAX_SUMS: Final = 1024
 """Kept at the same time; the least recently used goes first. At 5,000 nodes one by hostname takes 40 KB, and 150 bytes for
 each node that has such pods."""
 _NOWHERE: Final = (-1, 0)
+_NO_CHANGES: Final[list[int]] = []
 
 
 class DomainSums:
@@ -49,11 +50,13 @@ class DomainSums:
         column, log = snap.label(self.key), self.count.log
         if column is self.column and log.position == self._count_at and snap.spec_log.position == self._spec_at:
             return
-        pods, nodes = log.since(self._count_at), snap.spec_log.since(self._spec_at)
+        spec_at = snap.spec_log.position
+        pods = log.since(self._count_at)
+        nodes = _NO_CHANGES if spec_at == self._spec_at else snap.spec_log.since(self._spec_at)
         if column is not self.column or pods is None or nodes is None:
             self._start(snap)
             return
-        self._count_at, self._spec_at = log.position, snap.spec_log.position
+        self._count_at, self._spec_at = log.position, spec_at
         self._make_room()
         for slot in pods:
             self._move(slot)
