@@ -115,7 +115,9 @@ class Story:
         for zone in ("FR", "PL"):
             self._tell(CarbonChanged(0.0, WALL, GridZone(zone), make_value(zone, 50.0)))
         self._tell(Synced(0.0, WALL))
-        self._batch([self._event(kind) for kind in ("node", "node", "node", "object", "object", "namespace")])
+        late = StorageClass("late", provisioner="csi.example.com", binding_mode="WaitForFirstConsumer")
+        self._tell(ObjectChanged(*self._now, late))
+        self._batch([self._event(kind) for kind in ("node", "node", "node", *["object"] * 6, "namespace")])
         for _ in range(batches):
             self._batch([self._event() for _ in range(self._rng.randint(1, 6))])
             if self._rng.random() < 0.7:
@@ -227,7 +229,7 @@ class Story:
     def _some_object(self) -> AnyObject:
         rng = self._rng
         n, version = rng.randrange(CLAIMS), str(rng.randrange(3))
-        bound = rng.random() < 0.6
+        bound = rng.random() < 0.4
         match rng.randrange(12):
             case 0 | 1 | 2:
                 name = f"c{n}" if n else rng.choice(["c0", "p9-scratch"])
@@ -236,7 +238,7 @@ class Story:
                     name,
                     uid=f"uid-{name}",
                     volume_name=f"v{n}" if bound else "",
-                    class_name=rng.choice(["late", "late", "now"]),
+                    class_name=rng.choice(["late", "late", "late", "now"]),
                     access_modes=(rng.choice(["ReadWriteOnce", "ReadWriteOncePod"]),),
                     request_b=2**30,
                     phase="Bound" if bound else "Pending",
@@ -257,15 +259,12 @@ class Story:
                     resource_version=version,
                 )
             case 5:
-                return StorageClass(
-                    rng.choice(["late", "now"]),
-                    provisioner="csi.example.com",
-                    binding_mode=rng.choice(["WaitForFirstConsumer", "Immediate"]),
-                )
+                mode = rng.choice(["WaitForFirstConsumer"] * 3 + ["Immediate"])
+                return StorageClass(rng.choice(["late", "now"]), provisioner="csi.example.com", binding_mode=mode)
             case 6:
                 return CsiNode(f"n{rng.randrange(NODES)}", limits={"csi.example.com": rng.choice([None, 1, 5])})
             case 7:
-                return CsiDriver("csi.example.com", storage_capacity=rng.random() < 0.5)
+                return CsiDriver("csi.example.com", storage_capacity=rng.random() < 0.2)
             case 8:
                 size = rng.choice([None, 2**29, 2**33])
                 return StorageCapacity("default", "pool", class_name="late", capacity_b=size, topology=())

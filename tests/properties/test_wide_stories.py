@@ -34,7 +34,7 @@ def test_every_pod_in_one_place_and_no_binding_without_room() -> None:
     check()
     # Stories in which nothing happens would check nothing.
     for effect in ("Bind", "Unschedulable", "ReadPod", "Evict", "BindVolumes", "Overcommitted"):
-        assert seen[effect] > count / 20, (effect, seen)
+        assert seen[effect] > 2, (effect, seen)
     assert seen["Bind"] > 5 * count
 
 
