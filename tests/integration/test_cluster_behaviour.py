@@ -69,9 +69,10 @@ async def test_the_best_node_full_the_next_cleanest_then_none(cluster: Cluster, 
 
     await cluster.create([make_pod("fourth", cpu="600m")])
     condition = await pending(cluster, "fourth")
-    assert (condition["reason"], condition["message"]) == (
-        "Unschedulable",
-        "0/3 nodes are available: 3 Insufficient cpu.",
+    assert condition["reason"] == "Unschedulable"
+    assert condition["message"] == (
+        "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate, preemption: 0/3 nodes are available: "
+        "3 No preemption victims found for incoming pod."
     )
     event = await an_event(cluster, "fourth", "FailedScheduling")
     assert (event["type"], event["action"], event["note"]) == ("Warning", "Scheduling", condition["message"])

@@ -58,5 +58,5 @@ async def test_a_condition_that_could_not_be_written_is_written_at_the_next_atte
     await embedded.create([make_pod("passer-by", scheduler=None, cpu="1m", node="only")])
     await embedded.delete("Pod", "passer-by")
     condition = await pending(embedded, "waits")
-    assert condition["message"] == "0/1 nodes are available: 1 Insufficient cpu."
+    assert condition["message"].startswith("0/1 nodes are available: 1 Insufficient cpu.")
     assert scheduler.text.count("cannot be scheduled") == 1, "it is no news"
