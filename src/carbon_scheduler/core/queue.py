@@ -130,8 +130,8 @@ class Queue:
                 heapq.heapify(heap)
 
     def touch(self, uid: PodUid, at: float, alike: Hashable, woken_by: Callable[[Rejecting], bool]) -> None:
-        """The pod itself changed: if it was parked, and the change may help, it is tried again; else it is `alike` others now.
-        A pod that is active or backs off stays where it is, as upstream has it."""
+        """The pod itself changed: if it was parked, and the change may help, it is tried again; else it is `alike` others now
+        (None: no other). A pod that is active or backs off stays where it is, as upstream has it."""
         entry = self._entries[uid]
         if entry.place != "unschedulable":
             return
@@ -139,7 +139,7 @@ class Queue:
             self._wake(entry, at)
         else:
             self._unpark(entry)
-            self._park(entry, alike)
+            self._park(entry, uid if alike is None else alike)
 
     # -- out -----------------------------------------------------------------------------------------------------
 

@@ -219,7 +219,8 @@ class Scheduler:
         elif before is not None:
             if before.spec != after.spec or before.refusal != after.refusal:
                 change = Change("self", pod_before=before, pod=after)
-                self._queue.touch(uid, self._at, _alike(after), lambda by: self._helped_itself(change, by))
+                alike = None if uid in self._evictions else _alike(after)
+                self._queue.touch(uid, self._at, alike, lambda by: self._helped_itself(change, by))
             if self._synced and before.annotations != after.annotations:
                 self._check_annotations(after)
 
@@ -570,7 +571,11 @@ class Scheduler:
         """Whether a waiting pod's own change is worth another attempt."""
         pod = change.pod
         assert pod is not None
-        return not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
+        woken = not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
+        if woken and pod.uid in self._evictions:
+            self._evictions.disturb(pod.uid)
+            return False
+        return woken
 
     def _say(
         self,
