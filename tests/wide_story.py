@@ -351,6 +351,8 @@ class Story:
             else:
                 assert place is None, (uid, place)
             assert (uid in core._gated) == (ours and pod.gated), uid
+            if place == "unschedulable" and uid in core._evictions:
+                assert queue._entries[uid].alike == uid, "asked about together with pods that wait for no victims"
         assert set(queue._entries) <= set(core.cluster.pods), "a pod in the queue that is nowhere else"
         assert sum(queue.counts().values()) == len(queue._entries)
         parked = {uid for groups in queue._groups.values() for group in groups.values() for uid in group}
