@@ -69,7 +69,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "affinity looks at each term by itself": (_PLUGINS + "affinity_shape", "together = common(near)", "together = near[0] if near else common(near)"),
     "the anti-affinity of others is not heeded": (_PLUGINS + "affinity_shape", "codes[sums.of(rows) > 0] = _THEIRS", "pass"),
     "a selector of namespaces never means all by accident": (_PLUGINS + "pod_terms", "if matches(selector, NO_LABELS):", "if selector == ():"),
-    "the required affinity of others counts double": (_PLUGINS + "affinity_shape", '"liked", key, self._hard, count', '"liked", key, 2 * self._hard, count'),
+    "the required affinity of others does not count": (_PLUGINS + "affinity_shape", 'case "required-affinity" if self._hard > 0:', 'case "required-affinity" if False:'),
     "preferences are scored from zero": (_PLUGINS + "inter_pod_affinity", "low, high = int(of.min()), int(of.max())", "low, high = min(int(of.min()), 0), int(of.max())"),
     "a domain that gets its first pod is overlooked": (_PLUGINS + "domains", "self.flips.add(slot)", "pass"),
     "running pods' terms that cannot be read count": (_CORE + "peers", "return not any(fault(", "return True or any(fault("),
