@@ -109,13 +109,17 @@ ENDS: dict[str, tuple[list[AnyObject | tuple[str, str]], str]] = {
         [_changed(CLAIM)],
         'binding volumes: provisioning failed for PVC "data"',
     ),
+    "all annotations were taken away": (
+        [_changed(CLAIM, annotated=False)],
+        'binding volumes: selectedNode annotation reset for PVC "data"',
+    ),
     "the claim was deleted": (
         [("PersistentVolumeClaim", "default/data")],
         'binding volumes: failed to check provisioning pvc: could not find pvc "default/data"',
     ),
     "the volume that was made cannot be reached from the node": (
         [_changed(CLAIM, selected_node=NodeName("n1"), volume_name="made"), make_volume("made", on=("elsewhere",))],
-        'binding volumes: pv "made" node affinity doesn\'t match node "n1"',
+        'binding volumes: pv "made" node affinity doesn\'t match node "n1": no matching NodeSelectorTerms',
     ),
 }
 

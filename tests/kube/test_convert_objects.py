@@ -83,7 +83,7 @@ OBJECTS: dict[str, tuple[ObjectKind, JSON, JSON, AnyObject]] = {
         Budget("ns", "o", A_EXISTS, 2, ("p1", "p2")),
     ),
     "a budget with an empty selector": ("PodDisruptionBudget", IN_NS, {"spec": {"selector": {}}}, Budget("ns", "o", ())),
-    "a bare claim": ("PersistentVolumeClaim", IN_NS, {"spec": {}}, Claim("ns", "o", uid="u", resource_version="7")),
+    "a bare claim": ("PersistentVolumeClaim", IN_NS, {"spec": {}}, Claim("ns", "o", uid="u", resource_version="7", annotated=False)),
     "a claim with everything": (
         "PersistentVolumeClaim",
         {
@@ -121,15 +121,15 @@ OBJECTS: dict[str, tuple[ObjectKind, JSON, JSON, AnyObject]] = {
     ),
     "a claim for no class": (
         "PersistentVolumeClaim", IN_NS, {"spec": {"storageClassName": ""}},
-        Claim("ns", "o", uid="u", class_name="", resource_version="7"),
+        Claim("ns", "o", uid="u", class_name="", resource_version="7", annotated=False),
     ),
     "a claim's empty selector": (
         "PersistentVolumeClaim", IN_NS, {"spec": {"selector": {}}},
-        Claim("ns", "o", uid="u", selector=(), resource_version="7"),
+        Claim("ns", "o", uid="u", selector=(), resource_version="7", annotated=False),
     ),
     "a claim's selector that cannot be parsed": (
         "PersistentVolumeClaim", IN_NS, {"spec": {"selector": UNREADABLE}},
-        Claim("ns", "o", uid="u", selector=None, resource_version="7"),
+        Claim("ns", "o", uid="u", selector=None, resource_version="7", annotated=False),
     ),
     "annotations that are there without a value": (
         "PersistentVolumeClaim",
@@ -273,7 +273,7 @@ def test_of_what_cannot_be_read_only_what_does_no_harm_is_kept() -> None:
     assert budget.selector
     assert matches(budget.selector, {}) and matches(budget.selector, {"any": "label"})  # noqa: PT018
     claim = convert("PersistentVolumeClaim", IN_NS, spec=[])
-    assert claim == Claim("ns", "o", uid="u", resource_version="7")
+    assert claim == Claim("ns", "o", uid="u", resource_version="7", annotated=False)
     broken = convert("StorageClass", ALONE, provisioner="p", volumeBindingMode=5)
     assert broken == StorageClass("o")
     long = [{"matchLabelExpressions": []}] * 1001

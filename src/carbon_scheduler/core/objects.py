@@ -93,6 +93,8 @@ class Claim(_Namespaced, frozen=True):
     """Has the annotation pv.kubernetes.io/bind-completed."""
     selected_node: NodeName | None = None
     """The annotation volume.kubernetes.io/selected-node."""
+    annotated: bool = True
+    """Has any annotation at all."""
     owner_uid: str = ""
     """The uid of its controller: a generic ephemeral volume's pod."""
     attributes_class: str | None = None

@@ -142,6 +142,8 @@ class VolumeBindings:
                 return f'binding volumes: failed to check provisioning pvc: could not find pvc "{planned.key}"'
             if claim.resource_version == planned.resource_version:
                 return None
+            if not claim.annotated:
+                return f'binding volumes: selectedNode annotation reset for PVC "{claim.name}"'
             if claim.selected_node != node:  # how a provisioner says that it failed
                 return f'binding volumes: provisioning failed for PVC "{claim.name}"'
             if claim.volume_name:
@@ -168,4 +170,4 @@ class VolumeBindings:
                     return f"binding volumes: failed to translate pv to csi: {error}"
         if len(Reach(only=np.array([slot], np.intp)).affinity(terms, self._snap)):
             return ""
-        return f'binding volumes: pv "{volume.name}" node affinity doesn\'t match node "{node}"'
+        return f'binding volumes: pv "{volume.name}" node affinity doesn\'t match node "{node}": no matching NodeSelectorTerms'

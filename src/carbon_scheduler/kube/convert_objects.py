@@ -96,6 +96,7 @@ def claim(found: found_objects.Claim) -> objects.Claim:
         terminating=meta.deletion_timestamp is not None,
         bind_completed=BIND_COMPLETED in annotations,
         selected_node=NodeName(annotations[SELECTED_NODE] or "") if SELECTED_NODE in annotations else None,
+        annotated=bool(annotations),
         owner_uid=(owner.uid or "") if owner else "",
         attributes_class=spec.volume_attributes_class_name,
         resource_version=meta.resource_version or "",
