@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 Scheduler = Literal["kube-scheduler", "ours"]
 NODES: Final = 4
 """In two zones. More make the specs slower (they fill every node), fewer leave nothing to choose."""
+_PROFILES: Final = """\
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles:
+  - schedulerName: default-scheduler
+"""
 _MANIFEST: Final = Path(__file__).parents[2] / "deploy/k8s.yaml"
 _STAGES: Final = Path(__file__).with_name("kubelet.yaml")
 _ACCOUNT: Final = "carbon-aware-scheduler"
@@ -98,8 +104,10 @@ class EndToEndCluster:
         for one in _rights():
             self._plane.request("POST", _PLURALS[one["kind"]], one)
         kubeconfig = self._plane.service_account_kubeconfig("kube-system", _ACCOUNT, expiration_s=6 * 3600)
-        settings = {"CARBON_SCHEDULER_SCHEDULER_NAME": "default-scheduler"}
-        process = SchedulerProcess(kubeconfig, folder=self.folder, name="carbon-scheduler", settings=settings)
+        profiles = self.folder / "profiles.yaml"
+        profiles.write_text(_PROFILES)
+        arguments = ("--kube-scheduler-config", str(profiles))
+        process = SchedulerProcess(kubeconfig, *arguments, folder=self.folder, name="carbon-scheduler")
         process.start()
         return process
 
