@@ -77,7 +77,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "a node that went away stays": (_CORE + "snapshot", "self.alive[slot] = False", "pass"),
     "a pod that went away stays": (_CORE + "cluster", "self.snap.charge(slot, pod, -1)", "pass"),
     "finished pods count": (_CORE + "cluster", "if pod.finished:", "if False:"),
-    "reasons are not sorted by text": (_CORE + "framework", "sorted(f\"{hits} {text}\"", "list(f\"{hits} {text}\""),
+    "reasons are not sorted by text": (_CORE + "verdict", "sorted(f\"{hits} {text}\"", "list(f\"{hits} {text}\""),
     "sidecars are not added up": ("carbon_scheduler.kube.resources", "_add(sidecars, own)", "_raise(sidecars, own)"),
     "overhead is left out": ("carbon_scheduler.kube.resources", "_add(total, self._overhead)", "pass"),
     "an infeasible resize counts": ("carbon_scheduler.kube.resources", 'return condition.reason == "Infeasible"', "return False"),

@@ -27,8 +27,8 @@ from carbon_scheduler.providers.tables import grid_zones
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.model import Node, Pod
+    from carbon_scheduler.core.verdict import Verdict
 
 NODES = ["n0", "n1", "n2", "n3"]
 HUGE = 2**61

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from carbon_scheduler.core.framework import fit_error
+from carbon_scheduler.core.verdict import fit_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

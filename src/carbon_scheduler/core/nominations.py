@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from carbon_scheduler.core.framework import Reasons, Verdict
     from carbon_scheduler.core.model import NodeName, Pod, PodUid
     from carbon_scheduler.core.snapshot import Snapshot
     from carbon_scheduler.core.trial import Refusal
+    from carbon_scheduler.core.verdict import Reasons, Verdict
 
 HUGE: Final = 2**61
 """More than this is not added up in arrays: with what a node's pods take it must stay within int64."""

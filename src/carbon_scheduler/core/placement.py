@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from carbon_scheduler.core.cluster import Cluster
     from carbon_scheduler.core.emissions import Costs, GridCarbon
-    from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.model import Pod
     from carbon_scheduler.core.ring import Ring
     from carbon_scheduler.core.settings import Placement, Policy
+    from carbon_scheduler.core.verdict import Verdict
 
 MAX_DIVISIONS: Final = 32
 """Ways to divide the nodes into domains for which groups are kept."""

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from carbon_scheduler.core.cluster import Cluster
-    from carbon_scheduler.core.framework import Reasons, Verdict
     from carbon_scheduler.core.model import NodeName, Pod
     from carbon_scheduler.core.nominations import Nominations, Reserved
     from carbon_scheduler.core.objects import Budget
+    from carbon_scheduler.core.verdict import Reasons, Verdict
 
 NO_CLAIMS: Final = "no new claims to deallocate"
 """What DynamicResources says first after each failed attempt."""

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from carbon_scheduler.core.cluster import Cluster
     from carbon_scheduler.core.decision import Effect
-    from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.model import NodeName, Pod, PodUid
     from carbon_scheduler.core.settings import Settings
+    from carbon_scheduler.core.verdict import Verdict
 
 
 class Made(NamedTuple):

@@ -83,10 +83,12 @@ if TYPE_CHECKING:
 
     from carbon_scheduler.core.bindings import Binding
     from carbon_scheduler.core.evictions import Freed
-    from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, Node, NodeName, Pod, PodUid
+    from carbon_scheduler.core.objects import ObjectKind
+    from carbon_scheduler.core.plugin import ChangeKind, NodePart, Plugin
     from carbon_scheduler.core.settings import Policy, Settings
+    from carbon_scheduler.core.verdict import Verdict
 
 _PLACEMENT = LABEL_PREFIX + "placement"
 _BIND = 'running Bind plugin "DefaultBinder": '
@@ -112,7 +114,7 @@ class Scheduler:
         self._bind_timeout_s = {p.scheduler_name: p.bind_timeout_s for p in settings.profiles}
         self._gated: dict[PodUid, float] = {}
         """When each was first seen."""
-        self._hearing: dict[str, frozenset[str]] = {}
+        self._hearing: dict[tuple[str, frozenset[NodePart] | None], frozenset[str]] = {}
         self._outbox: list[Effect] = []
         self._grid_use = GridUse(self.carbon, settings.first_data_wait_s)
         self._overcommitments = Overcommitments(self.cluster.snap, settings.profiles[0].scheduler_name)
@@ -560,11 +562,10 @@ class Scheduler:
 
     def _who_hears(self, change: Change) -> frozenset[str]:
         """The plugins, of whatever profile, that want to be asked about such changes."""
-        topic = change.topic
-        if (known := self._hearing.get(topic)) is None:
+        what = (change.topic, change.node_parts)
+        if (known := self._hearing.get(what)) is None:
             plugins = (plugin for framework in self._frameworks.values() for plugin in framework.plugins)
-            known = frozenset(p.name for p in plugins if p.hears is None or topic in p.hears)
-            self._hearing[topic] = known
+            known = self._hearing[what] = frozenset(plugin.name for plugin in plugins if _hears(plugin, *what))
         return known
 
     def _helped_itself(self, change: Change, rejecting: tuple[str, ...]) -> bool:
@@ -612,6 +613,15 @@ def _only(slot: int, capacity: int) -> NDArray[np.int64]:
     ranked = np.full(capacity, -1, np.int64)
     ranked[slot] = 0
     return ranked
+
+
+def _hears(plugin: Plugin, topic: ChangeKind | ObjectKind, parts: frozenset[NodePart] | None) -> bool:
+    """Whether a plugin wants to be asked about changes of a topic; of nodes, of these parts."""
+    if plugin.hears is not None and topic not in plugin.hears:
+        return False
+    if parts is None or plugin.hears_of_nodes is None:
+        return parts is None or bool(parts)
+    return not parts.isdisjoint(plugin.hears_of_nodes) or ("taints" in parts and plugin.wakes_on_taints)
 
 
 def _alike(pod: Pod) -> Hashable:

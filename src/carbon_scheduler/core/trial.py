@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from carbon_scheduler.core.framework import Reasons, Verdict
     from carbon_scheduler.core.model import Pod
     from carbon_scheduler.core.plugin import Plugin, State
     from carbon_scheduler.core.snapshot import Snapshot
+    from carbon_scheduler.core.verdict import Reasons, Verdict
 
 
 class Refusal(NamedTuple):

@@ -25,11 +25,11 @@ from carbon_scheduler.kube.wire_parts import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from carbon_scheduler.core.framework import Verdict
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, NodeName, Pod
     from carbon_scheduler.core.plugin import Plugin
     from carbon_scheduler.core.settings import Profile
+    from carbon_scheduler.core.verdict import Verdict
 
 SUCCESS: Final = "Success"
 
