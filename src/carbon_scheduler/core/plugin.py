@@ -105,6 +105,7 @@ class State:
 ChangeKind = Literal[
     "node", "node-gone", "pod-gone", "pod-shrunk", "pod-placed", "pod-labels", "self", "namespace", "object"
 ]
+NodePart = Literal["labels", "taints", "allocatable", "features"]
 
 
 class Change(Struct, frozen=True):
@@ -132,6 +133,20 @@ class Change(Struct, frozen=True):
         """Its kind; of an object, what kind of object."""
         found = self.object or self.object_before
         return self.kind if found is None else found.kind
+
+    @property
+    def node_parts(self) -> frozenset[NodePart] | None:
+        """Of a node that changed, what did, as far as hints ask; None for all other changes."""
+        before, now = self.node_before, self.node
+        if before is None or now is None:
+            return None
+        parts: dict[NodePart, bool] = {
+            "labels": before.labels != now.labels,
+            "taints": self.of_taints,
+            "allocatable": before.allocatable != now.allocatable,
+            "features": before.features != now.features,
+        }
+        return frozenset(part for part, changed in parts.items() if changed)
 
     @property
     def of_taints(self) -> bool:
@@ -167,6 +182,8 @@ class Plugin:
     nodes at once."""
     hears: frozenset[ChangeKind | ObjectKind] | None = None
     """The topics of changes about which `wakes` must be asked; None: all. Others cost nothing, however many pods wait."""
+    hears_of_nodes: frozenset[NodePart] | None = None
+    """What of a node that changes (not: comes) matters; None: all. Without meaning where `hears` leaves "node" out."""
     wakes_on_taints: bool = True
     """Upstream retries what a plugin rejected at every change of any node's taints, if the plugin registers for added nodes
     and not for taints, as most do (v1.36.3 scheduler.go buildQueueingHintMap, a repair of long ago). `wakes` is not asked

@@ -46,6 +46,7 @@ class InterPodAffinity(Plugin):
     weight = 2
     reads = "cluster"
     hears = frozenset({"node", "pod-placed", "pod-gone", "pod-labels", "self"})
+    hears_of_nodes = frozenset({"labels"})
 
     def __init__(
         self, hard_pod_affinity_weight: int = 1, *, ignore_preferred_terms_of_existing_pods: bool = False

@@ -167,6 +167,7 @@ class NodeAffinity(Plugin):
     name = "NodeAffinity"
     weight = 2
     hears = frozenset({"node"})
+    hears_of_nodes = frozenset({"labels"})
 
     def __init__(self, added: AddedAffinity = _NONE) -> None:
         """`added`: what the profile wants of every node beside the pod."""

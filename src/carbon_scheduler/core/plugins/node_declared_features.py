@@ -40,6 +40,7 @@ class _Features(State):
 class NodeDeclaredFeatures(Plugin):
     name = "NodeDeclaredFeatures"
     hears = frozenset({"node", "self"})
+    hears_of_nodes = frozenset({"features"})
 
     def key(self, pod: Pod) -> tuple[str, ...] | None:
         return pod.spec.needs_features or None

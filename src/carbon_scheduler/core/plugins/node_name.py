@@ -34,6 +34,7 @@ class _Wanted(State):
 class NodeName(Plugin):
     name = "NodeName"
     hears = frozenset({"node"})
+    hears_of_nodes = frozenset()
 
     def key(self, pod: Pod) -> Name | None:
         return pod.node_name

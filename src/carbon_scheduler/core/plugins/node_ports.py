@@ -45,6 +45,7 @@ class NodePorts(Plugin):
     name = "NodePorts"
     reads = "load"
     hears = frozenset({"node", "pod-gone"})
+    hears_of_nodes = frozenset()
 
     def key(self, pod: Pod) -> tuple[HostPort, ...] | None:
         return pod.spec.host_ports or None

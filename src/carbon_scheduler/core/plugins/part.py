@@ -61,6 +61,7 @@ class Part(Plugin):
         self.reads = whole.reads
         self.sums = whole.sums
         self.hears = whole.hears
+        self.hears_of_nodes = whole.hears_of_nodes
         self.wakes_on_taints = whole.wakes_on_taints
 
     def key(self, pod: Pod) -> Hashable:

@@ -47,6 +47,7 @@ class PodTopologySpread(Plugin):
     weight = 2
     reads = "cluster"
     hears = frozenset({"pod-placed", "pod-gone", "pod-labels", "self", "node", "node-gone"})
+    hears_of_nodes = frozenset({"labels", "taints"})
     wakes_on_taints = False
 
     def __init__(self, default_constraints: tuple[SpreadConstraint, ...] | None = None) -> None:

@@ -120,6 +120,7 @@ class NodeResourcesFit(Plugin):
     reads = "load"
     sums = True
     hears = frozenset({"node", "pod-gone", "pod-shrunk", "self"})
+    hears_of_nodes = frozenset({"allocatable"})
 
     def __init__(self, args: FitArgs = _DEFAULT) -> None:
         self._args = args

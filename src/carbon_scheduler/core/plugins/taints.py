@@ -85,6 +85,7 @@ class TaintToleration(Plugin):
     name = "TaintToleration"
     weight = 3
     hears = frozenset({"node", "self"})
+    hears_of_nodes = frozenset({"taints"})
     wakes_on_taints = False
 
     def key(self, pod: Pod) -> tuple[Toleration, ...]:
@@ -118,6 +119,7 @@ class _Cordon(State):
 class NodeUnschedulable(Plugin):
     name = "NodeUnschedulable"
     hears = frozenset({"node", "self"})
+    hears_of_nodes = frozenset({"taints"})
     wakes_on_taints = False
 
     def key(self, pod: Pod) -> bool | None:

@@ -134,6 +134,7 @@ class VolumeBinding(Plugin):
             "CSIStorageCapacity",
         }
     )
+    hears_of_nodes = frozenset({"labels"})
 
     def __init__(self) -> None:
         self._reach = Reach()

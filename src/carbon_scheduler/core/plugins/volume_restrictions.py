@@ -49,6 +49,7 @@ class VolumeRestrictions(Plugin):
     name = "VolumeRestrictions"
     reads = "cluster"
     hears = frozenset({"node", "pod-gone", "PersistentVolumeClaim"})
+    hears_of_nodes = frozenset()
 
     def key(self, pod: Pod) -> tuple[PodVolume, ...] | None:
         return tuple(v for v in pod.spec.volumes if v.kind == "claim" or v.kind in DISKS) or None

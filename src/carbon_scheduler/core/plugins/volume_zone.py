@@ -73,6 +73,7 @@ class VolumeZone(Plugin):
     name = "VolumeZone"
     reads = "cluster"
     hears = frozenset({"node", "StorageClass", "PersistentVolumeClaim", "PersistentVolume"})
+    hears_of_nodes = frozenset({"labels"})
 
     def key(self, pod: Pod) -> bool | None:
         return any(volume.kind == "claim" for volume in pod.spec.volumes) or None
