@@ -124,6 +124,16 @@ DEVIATIONS: Final = {
     "decides, of nodes that are equally good the cleanest; the search begins at a place that the pod's UID tells",
     "an image that other nodes get or lose": "counts at once; kube-scheduler scores a node by the count of when something "
     "last changed on that node",
+    "an attempt that ends in an error": "the same pods, with reason `SchedulerError`; what is wrong is said in plain words, where "
+    "kube-scheduler names the Go function or plugin that failed",
+    "the event `Preempted`": "has the pod that gets the room as `related`; kube-scheduler 1.36 means to, and leaves it out",
+    "repeated events": "an event is counted up as long as it says the same; kube-scheduler's are kept apart by the "
+    "resourceVersion of the pod (which ours do not name), and may go on counting under an earlier text",
+    "a pod that is deleted before it has a node": "is dropped without an event; kube-scheduler writes `skip schedule deleting "
+    "pod` if its turn still comes (only pods with finalizers live that long)",
+    "a Binding whose answer is lost": "is settled by reading the pod and sent again; kube-scheduler looks for another node",
+    "pods alike in a row, and clusters of more than 100 nodes": "every node is judged for every pod; kube-scheduler may go on "
+    "through the list of the pod before (`OpportunisticBatching`), and stops looking when it has seen enough nodes",
     "a pod that asks for more than 59 different resources": "is rejected as a whole, kube-scheduler names each that is short",
 }
-"""Where an answer differs from kube-scheduler's on purpose; tests/parity shows each."""
+"""Where something differs from kube-scheduler on purpose; tests/parity shows those that are about one answer."""
