@@ -124,8 +124,8 @@ DEVIATIONS: Final = {
     "decides, of nodes that are equally good the cleanest; the search begins at a place that the pod's UID tells",
     "an image that other nodes get or lose": "counts at once; kube-scheduler scores a node by the count of when something "
     "last changed on that node",
-    "an attempt that ends in an error": "the same pods, with reason `SchedulerError`; what is wrong is said in plain words, where "
-    "kube-scheduler names the Go function or plugin that failed",
+    "an attempt that ends in an error": "the same pods, with reason `SchedulerError`; what is wrong is said in plain words, "
+    "where kube-scheduler names the Go function or plugin that failed",
     "the event `Preempted`": "has the pod that gets the room as `related`; kube-scheduler 1.36 means to, and leaves it out",
     "repeated events": "an event is counted up as long as it says the same; kube-scheduler's are kept apart by the "
     "resourceVersion of the pod (which ours do not name), and may go on counting under an earlier text",

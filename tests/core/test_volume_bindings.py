@@ -218,7 +218,7 @@ def test_a_victim_of_preemption_that_waits_for_its_volumes_is_not_deleted() -> N
     assert (told.uid, told.preemptor_name, told.cancelled) == (asked.uid, "high", True)
     said = {effect.name: (effect.reason, effect.message, effect.nominate) for effect in of(story, Unschedulable)}
     assert said["high"] == ("Unschedulable", "0/1 nodes are available: 1 Insufficient cpu.", "n1")
-    assert said[asked.name] == ("SchedulerError", PREBIND + "binding volumes: context canceled", "")
+    assert said[asked.name] == ("SchedulerError", PREBIND + "preempted by DefaultPreemption", "")
     assert not story.scheduler.cluster.snap.volumes.assumed
     story.wait(0.5).decide()
     assert [(bind.name, bind.node) for bind in of(story, Bind)] == [("high", "n1")]

@@ -27,6 +27,7 @@ FLAGS: Final = {
 }
 BINDINGS: Final = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings"
 POLICIES: Final = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+CLASSES: Final = "/apis/storage.k8s.io/v1/storageclasses"
 CLAIMS: Final = "/api/v1/namespaces/default/persistentvolumeclaims"
 DENIES: Final = {
     "kind": "ValidatingAdmissionPolicy",
@@ -84,13 +85,32 @@ class Stage:
             told.append([plain(one) for one in await story(self, f"pod-{whose}", scheduler)])
         await self._world.clear()
         theirs, mine = told
-        assert mine == theirs
+        assert mine == theirs, f"ours {mine}, theirs {theirs}"
         return mine
 
     async def create(self, *objects: JSON) -> None:
         """Nodes and pods, and time for both to hear of them."""
         await self.cluster.create(objects)
         await asyncio.sleep(SETTLE_S)
+
+    async def waits_for_its_volume(self, name: str, scheduler: str, annotations: JSON, **more: Any) -> JSON:
+        """A node, and a pod on its way there whose claim nobody provisions."""
+        slow = {"kind": "StorageClass", "metadata": {"name": "slow"}, "provisioner": "example.com/slow"}
+        await self.cluster.call("POST", CLASSES, slow | {"volumeBindingMode": "WaitForFirstConsumer"})
+        claim = {
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "data", "annotations": annotations},
+            "spec": {
+                "storageClassName": "slow",
+                "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        }
+        await self.cluster.call("POST", CLAIMS, claim)
+        await self.create(make_node("only", cpu="4"))
+        volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+        await self.cluster.create([make_pod(name, scheduler=scheduler, volumes=[volume], **more)])
+        return await self.seen(name, _nominated, "it says where it will be")
 
     async def seen(self, name: str, ready: Callable[[JSON], object], what: str) -> JSON:
         """The pod's status once it is so."""
@@ -103,6 +123,10 @@ class Stage:
 
         await eventually(there, what, every_s=0.02)
         return {"nominated": found["status"].get("nominatedNodeName"), "conditions": found["status"].get("conditions")}
+
+
+def _nominated(pod: JSON) -> object:
+    return pod["status"].get("nominatedNodeName")
 
 
 def _message(words: str) -> Callable[[JSON], bool]:
@@ -143,26 +167,9 @@ async def test_a_binding_that_is_denied(stage: Stage) -> None:
 async def test_a_pod_that_waits_for_its_volume_and_does_not_get_it(
     stage: Stage, others: dict[str, str], why: str
 ) -> None:
-    storage = "/apis/storage.k8s.io/v1/storageclasses"
-    slow = {"kind": "StorageClass", "metadata": {"name": "slow"}, "provisioner": "example.com/slow"}
-    claim = {
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "data", "annotations": others},
-        "spec": {
-            "storageClassName": "slow",
-            "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-
     async def story(stage: Stage, name: str, scheduler: str) -> list[JSON]:
         call = stage.cluster.call
-        await call("POST", storage, slow | {"volumeBindingMode": "WaitForFirstConsumer"})
-        await call("POST", CLAIMS, claim)
-        await stage.create(make_node("only"))
-        volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
-        await stage.cluster.create([make_pod(name, scheduler=scheduler, volumes=[volume])])
-        waits = await stage.seen(name, lambda pod: pod["status"].get("nominatedNodeName"), "it says where it will be")
+        waits = await stage.waits_for_its_volume(name, scheduler, others)
 
         async def asked() -> bool:
             found = (await call("GET", f"{CLAIMS}/data"))["metadata"].get("annotations", {})
@@ -188,7 +195,7 @@ async def test_room_that_was_made_is_of_no_use_any_more(stage: Stage) -> None:
             make_node("only", cpu="4"), make_pod("low", scheduler=None, cpu="3", node="only", priority=0)
         )
         await stage.cluster.create([make_pod(name, scheduler=scheduler, cpu="3", priority=10)])
-        made = await stage.seen(name, lambda pod: pod["status"].get("nominatedNodeName"), "room is made")
+        made = await stage.seen(name, _nominated, "room is made")
         await asyncio.sleep(SETTLE_S)
         await stage.cluster.patch("Node", "only", {"spec": {"unschedulable": True}})
         await stage.cluster.delete("Pod", "low")
@@ -205,12 +212,14 @@ async def test_who_waits_for_room_that_a_more_important_pod_needs_looks_elsewher
         other = make_pod("other", scheduler=None, cpu="1", node="only", priority=0)
         await stage.create(make_node("only", cpu="4"), low, other)
         await stage.cluster.create([make_pod(f"{name}-middle", scheduler=scheduler, cpu="3", priority=10)])
-        first = await stage.seen(f"{name}-middle", lambda pod: pod["status"].get("nominatedNodeName"), "room is made")
+        first = await stage.seen(f"{name}-middle", _nominated, "room is made")
         await asyncio.sleep(SETTLE_S)
         await stage.cluster.create([make_pod(f"{name}-high", scheduler=scheduler, cpu="4", priority=20)])
-        high = await stage.seen(f"{name}-high", lambda pod: pod["status"].get("nominatedNodeName"), "more room is made")
+        high = await stage.seen(f"{name}-high", _nominated, "more room is made")
         cleared = await stage.seen(
-            f"{name}-middle", lambda pod: not pod["status"].get("nominatedNodeName"), "its nomination is taken away"
+            f"{name}-middle",
+            lambda pod: not _nominated(pod) and "preemption: " in scheduled_condition(pod)["message"],
+            "its nomination is taken away, and there is no other place",
         )
         return [first, high, cleared]
 
@@ -235,3 +244,56 @@ async def test_without_nodes_then_with_one_that_is_full_then_with_room(stage: St
     none, _, _, transition = await stage.alike(story)
     assert none["conditions"][0]["message"] == "no nodes available to schedule pods"
     assert transition == {"transition": True}, "the time of the transition, not of the message"
+
+
+async def test_a_pod_that_waits_for_its_volume_gives_way(stage: Stage) -> None:
+    """It is not deleted: it only has to look for another node."""
+
+    async def story(stage: Stage, name: str, scheduler: str) -> list[JSON]:
+        await stage.waits_for_its_volume(name, scheduler, {}, cpu="3", priority=0)
+        await asyncio.sleep(SETTLE_S)
+        await stage.cluster.create([make_pod(f"{name}-high", scheduler=scheduler, cpu="3", priority=10)])
+        await bound(stage.cluster, f"{name}-high")
+        pod, events = await stage.twins.when(name, lambda _, events: any(e["reason"] == "Preempted" for e in events))
+        assert "deletionTimestamp" not in pod["metadata"]
+        told = [one for one in events if one["reason"] == "Preempted"]
+        first = [one for one in events if "VolumeBinding" in one["note"]]
+        later = await stage.seen(name, _message("Insufficient cpu"), "it waits for room")
+        return [{"preempted": told}, {"event": first[0] if first else None}, later]
+
+    told, first, _ = await stage.alike(story)
+    assert [event["note"] for event in told["preempted"]] == [
+        "Preempted by pod UID on node only (in kube-scheduler memory)."
+    ]
+    assert first["event"]["reason"] == "FailedScheduling"
+
+
+async def test_a_pod_that_is_deleted_while_it_waits_for_its_volume_frees_its_room(stage: Stage) -> None:
+    async def story(stage: Stage, name: str, scheduler: str) -> list[JSON]:
+        kept = {"finalizers": ["example.com/kept"]}
+        await stage.waits_for_its_volume(name, scheduler, {}, cpu="3", meta=kept)
+        await stage.create(make_pod(f"{name}-next", scheduler=scheduler, cpu="3"))
+        full = await stage.seen(f"{name}-next", scheduled_condition, "there is no room")
+        await stage.cluster.delete("Pod", name)
+        try:
+            await bound(stage.cluster, f"{name}-next")
+        finally:
+            await stage.cluster.patch("Pod", name, {"metadata": {"finalizers": None}})
+        return [full]
+
+    await stage.alike(story)
+
+
+async def test_a_condition_says_which_generation_of_the_pod_it_is_about(stage: Stage) -> None:
+    async def story(stage: Stage, name: str, scheduler: str) -> list[JSON]:
+        await stage.create(make_node("only", cpu="1", taints=[{"key": "a", "effect": "NoSchedule"}]))
+        await stage.cluster.create([make_pod(name, scheduler=scheduler, cpu="3")])
+        first = await stage.seen(name, _message("taint"), "there is a taint")
+        tolerations = (await stage.cluster.get("Pod", name))["spec"]["tolerations"]
+        more = {"spec": {"tolerations": [*tolerations, {"key": "a", "operator": "Exists"}]}}
+        await stage.cluster.patch("Pod", name, more)
+        then = await stage.seen(name, _message("Insufficient cpu"), "there is no room")
+        return [first, then]
+
+    first, then = await stage.alike(story)
+    assert [one["conditions"][0]["observedGeneration"] for one in (first, then)] == [1, 2]

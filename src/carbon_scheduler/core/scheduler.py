@@ -497,7 +497,7 @@ class Scheduler:
         self._queue.park(uid, self._at, rejecting, None if uid in self._evictions else _alike(pod))
         self._say(pod, "Unschedulable", made.message, nominate=made.nominate, victims=made.victims)
         for victim in made.unbound:
-            self._give_up(victim.uid, f"{_PREBIND}binding volumes: context canceled")
+            self._give_up(victim.uid, f"{_PREBIND}preempted by DefaultPreemption")
         return made.long
 
     def _costs_g(self, pod: Pod) -> NDArray[np.float64] | None:
