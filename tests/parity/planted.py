@@ -40,7 +40,9 @@ class Stored:
 
 
 def noticed(sentence: str) -> str:
-    """By which case and how; "" when none notices it. An error that breaks the core altogether proves nothing: it is raised."""
+    """By which case and how; "" when none notices it.
+
+    An error that cannot even run proves nothing: it is raised."""
     stored, live_of = _suite(sentence)
     with pytest.MonkeyPatch.context() as patch:
         plant(sentence, patch)
@@ -48,7 +50,7 @@ def noticed(sentence: str) -> str:
         for number, one in enumerate(stored):
             try:
                 found = one.differences(live)
-            except AssertionError as error:  # debug_check noticed
+            except (AssertionError, KeyError, ZeroDivisionError) as error:  # debug_check, or what the core counts on is not so
                 return f"case {number}: {error!r:.100}"
             if found:
                 return f"case {number}: {found[0]:.100}"
