@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST: Final = 1500
 """Cases within which an error must be noticed."""
+BROKEN: Final = (AssertionError, KeyError, ZeroDivisionError)
+"""debug_check noticed, or what the core counts on was not so."""
 
 
 class Stored:
@@ -42,7 +44,8 @@ class Stored:
 def noticed(sentence: str) -> str:
     """By which case and how; "" when none notices it.
 
-    An error that cannot even run proves nothing: it is raised."""
+    An error that cannot even run proves nothing: it is raised.
+    """
     stored, live_of = _suite(sentence)
     with pytest.MonkeyPatch.context() as patch:
         plant(sentence, patch)
@@ -50,7 +53,7 @@ def noticed(sentence: str) -> str:
         for number, one in enumerate(stored):
             try:
                 found = one.differences(live)
-            except (AssertionError, KeyError, ZeroDivisionError) as error:  # debug_check, or what the core counts on is not so
+            except BROKEN as error:
                 return f"case {number}: {error!r:.100}"
             if found:
                 return f"case {number}: {found[0]:.100}"
