@@ -73,7 +73,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "preferences are scored from zero": (_PLUGINS + "inter_pod_affinity", "low, high = int(of.min()), int(of.max())", "low, high = min(int(of.min()), 0), int(of.max())"),
     "a domain that gets its first pod is overlooked": (_PLUGINS + "domains", "self.flips.add(slot)", "pass"),
     "running pods' terms that cannot be read count": (_CORE + "peers", "return not any(fault(", "return True or any(fault("),
-    "changes of load are not seen": (_CORE + "snapshot", "self._changed(self.load_log, slot)", "pass"),
+    "changes of load are not seen": (_CORE + "snapshot", "self.load_log.add(slot)", "pass"),
     "a node that went away stays": (_CORE + "snapshot", "self.alive[slot] = False", "pass"),
     "a pod that went away stays": (_CORE + "cluster", "self.snap.charge(slot, pod, -1)", "pass"),
     "finished pods count": (_CORE + "cluster", "if pod.finished:", "if False:"),

@@ -11,12 +11,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def changes_kept(capacity: int) -> int:
+    """How many changes of nodes are worth keeping: a reader further behind is as quick to begin anew."""
+    return 4 * capacity + 4096
+
+
 class ChangeLog:
-    """Which slots changed, in order. A reader keeps the `position` up to which it is current. Bounded."""
+    """Which slots changed, in order. A reader keeps the `position` up to which it is current. When more than `keep` changes are
+    held the older half is forgotten, and readers further behind start anew."""
 
-    __slots__ = ("_base", "_slots", "position")
+    __slots__ = ("_base", "_slots", "keep", "position")
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int) -> None:
+        self.keep = keep
         self._slots = array("q")
         self._base = 0
         self.position = 0
@@ -24,10 +31,7 @@ class ChangeLog:
     def add(self, slot: int) -> None:
         self._slots.append(slot)
         self.position += 1
-
-    def trim(self, keep: int) -> None:
-        """Forgets the older half when more than `keep` changes are held. Readers further behind start anew."""
-        if len(self._slots) > keep:
+        if len(self._slots) > self.keep:
             drop = len(self._slots) // 2
             del self._slots[:drop]
             self._base += drop

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from carbon_scheduler.core.changes import ChangeLog
+from carbon_scheduler.core.changes import ChangeLog, changes_kept
 from carbon_scheduler.core.objects import KINDS
 from carbon_scheduler.core.snapshot import Snapshot
 
@@ -37,7 +37,7 @@ class Cluster:
         self.namespaces: dict[str, Namespace] = {}
         self.priorities: dict[int, int] = {}
         """How many of the pods charged to a node have which priority."""
-        self.moved = ChangeLog()
+        self.moved = ChangeLog(changes_kept(self.snap.capacity))
         """Slots whose pods came, went, or became more or less dear as victims of preemption."""
         self._grid = grid
         self._default = default_grid_zone
@@ -164,7 +164,7 @@ class Cluster:
     def _note(self, node: NodeName) -> None:
         if (slot := self.snap.slot_of.get(node)) is not None:
             self.moved.add(slot)
-            self.moved.trim(4 * self.snap.capacity + 4096)
+            self.moved.keep = changes_kept(self.snap.capacity)
 
     # -- other objects -------------------------------------------------------------------------------------------
 

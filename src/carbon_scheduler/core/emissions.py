@@ -49,7 +49,7 @@ class Costs:
         """The lowest known cost among the nodes whose `ranked` (capacity,) is not negative. Cost: about 2 µs when one of the
         cheapest nodes of all is among them, else O(nodes)."""
         for cost in self._cheapest:
-            if (ranked.take(self.between(cost, cost)) >= 0).any():
+            if np.maximum.reduce(ranked.take(self.between(cost, cost))) >= 0:
                 return float(cost)
         low = float(np.where(ranked >= 0, self._or_inf, np.inf).min(initial=np.inf))
         return low if low < np.inf else None

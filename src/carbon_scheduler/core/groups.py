@@ -92,7 +92,7 @@ class Tops:
         np.maximum.at(self._most, touched, ranked)
         self._unsure[touched] = True
         moved = before != fits
-        if moved.any():
+        if np.count_nonzero(moved):
             _, at = np.unique(rows, return_index=True)
             at = at[moved[at]]
             np.add.at(self.fitting, touched[at], np.where(fits[at], 1, -1))
@@ -104,7 +104,7 @@ class Tops:
             group = int(most.argmax())
             if not self._unsure[group]:
                 return int(most[group])
-            most[group] = self._most[group] = int(ranked.take(self.groups.slots(group)).max())
+            most[group] = self._most[group] = int(np.maximum.reduce(ranked.take(self.groups.slots(group))))
             self._unsure[group] = False
 
     def first_best(self, open_: NDArray[np.bool_], ranked: NDArray[np.int64], ring: Ring, start: int) -> int:
@@ -132,11 +132,11 @@ class Field(NamedTuple):
 
     @property
     def feasible(self) -> int:
-        return int(self.tops.fitting[self.open_].sum())
+        return int(np.add.reduce(self.tops.fitting[self.open_]))
 
     def cheapest(self) -> float | None:
         """The lowest known cost of a feasible node, at least one of which there is."""
-        low = float(self.tops.groups.cost_g[self.open_].min())
+        low = float(np.minimum.reduce(self.tops.groups.cost_g[self.open_]))
         return low if low < np.inf else None
 
     def first_best(self, ring: Ring, start: int) -> int:

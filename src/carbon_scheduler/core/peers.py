@@ -78,14 +78,13 @@ class PeerCount:
 
     def __init__(self, capacity: int) -> None:
         self.pods: NDArray[np.int64] = np.zeros(capacity, np.int64)
-        self.log = ChangeLog()
+        self.log = ChangeLog(KEPT_CHANGES)
         self.total = 0
 
     def change(self, slot: int, by: int) -> None:
         self.pods[slot] += by
         self.total += by
         self.log.add(slot)
-        self.log.trim(KEPT_CHANGES)
 
     def on(self, slot: int) -> int:
         return self.pods.item(slot)
@@ -105,7 +104,7 @@ class CarrierCount:
     def __init__(self) -> None:
         self._on: dict[int, int] = {}
         self.kinds: dict[tuple[int, bool], None] = {}
-        self.log = ChangeLog()
+        self.log = ChangeLog(KEPT_CHANGES)
 
     def change(self, slot: int, by: int) -> None:
         left = self._on.get(slot, 0) + by
@@ -114,7 +113,6 @@ class CarrierCount:
         else:
             del self._on[slot]
         self.log.add(slot)
-        self.log.trim(KEPT_CHANGES)
 
     def on(self, slot: int) -> int:
         return self._on.get(slot, 0)

@@ -74,7 +74,7 @@ class Placer:
         node, other = snap.nodes[taken], snap.nodes[blind]
         assert node is not None
         assert other is not None
-        mine, theirs = _number(intensities.cost_g[taken]), _number(intensities.cost_g[blind])
+        mine, theirs = _number(intensities.cost_g.item(taken)), _number(intensities.cost_g.item(blind))
         grid_zone = self._cluster.zones[node.name].grid_zone
         value = self._carbon.value(grid_zone)
         at_us = int(wall_s * 1e6)
@@ -98,7 +98,7 @@ class Placer:
 
 
 def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return None if math.isnan(value) else value
 
 
 def choose(

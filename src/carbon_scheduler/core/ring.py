@@ -37,21 +37,18 @@ class Ring:
 
     def first_best(self, scores: NDArray[np.int64], start: int) -> int:
         """The index of the first of the highest of `scores` (n,) at or after `start`. Cost: three passes over n at most."""
-        best = int(scores.argmax())
-        tied = scores == scores[best]
+        tied = scores == scores[scores.argmax()]
         count = int(np.count_nonzero(tied))
-        if count == 1:
-            return best
         if CHUNK * count > 4 * len(scores):  # so many that one of the next few must be among them
             near = self.near(start, CHUNK)
             hits = tied.take(near)
             if len(near) and hits[hit := int(hits.argmax())]:
                 return int(near[hit])
-        return self._first(np.flatnonzero(tied), start)
+        return self._first(tied.nonzero()[0], start)
 
     def first_best_of(self, these: NDArray[np.intp], scores: NDArray[np.int64], start: int) -> int:
         """The same among the indices `these`, whose scores are given, (m,) both with m >= 1."""
-        tied = np.flatnonzero(scores == scores[int(scores.argmax())])
+        (tied,) = (scores == scores[scores.argmax()]).nonzero()
         return self._first(these.take(tied), start)
 
     def _first(self, tied: NDArray[np.intp], start: int) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from carbon_scheduler.core.changes import ChangeLog
+from carbon_scheduler.core.changes import ChangeLog, changes_kept
 from carbon_scheduler.core.images import Images
 from carbon_scheduler.core.model import MAX_QUANTITY, Node, NodeName, Taint
 from carbon_scheduler.core.objects import Objects
@@ -140,8 +140,8 @@ class Snapshot:
         self.namespaces_version = 0
         self.generation = 0
         """Changes when arrays were replaced or identifiers renumbered: what was computed before is void."""
-        self.spec_log = ChangeLog()
-        self.load_log = ChangeLog()
+        self.spec_log = ChangeLog(changes_kept(capacity))
+        self.load_log = ChangeLog(changes_kept(capacity))
         """Changes of what a node is (labels, taints, allocatable, ...) and of what runs on it."""
         self._taint_ids: dict[tuple[Taint, ...], int] = {(): 0}
         self._grid_zone_ids: dict[GridZone, int] = {}
@@ -189,7 +189,7 @@ class Snapshot:
         self.grid_zone[slot] = -1 if grid_zone is None else self.grid_zone_id(grid_zone)
         for key, column in self._columns.items():
             column.put(slot, node.labels.get(key))
-        self._changed(self.spec_log, slot)
+        self.spec_log.add(slot)
         return slot
 
     def drop_node(self, name: NodeName) -> None:
@@ -210,7 +210,7 @@ class Snapshot:
         for column in self._columns.values():
             column.put(slot, None)
         self._free.append(slot)
-        self._changed(self.spec_log, slot)
+        self.spec_log.add(slot)
 
     def grid_zone_id(self, grid_zone: GridZone) -> int:
         """A small integer for a grid zone, the same for ever."""
@@ -336,17 +336,13 @@ class Snapshot:
             self.peers.add(pod.spec, pod.terminating, slot)
         else:
             self.peers.remove(pod.spec, pod.terminating, slot)
-        self._changed(self.load_log, slot)
+        self.load_log.add(slot)
 
     def renew_images(self, slot: int) -> None:
         """A node was reported once more and nothing has changed: upstream's cache takes the sizes of its images again."""
         self._images(slot, self.nodes[slot])
 
     # -- inside --------------------------------------------------------------------------------------------------
-
-    def _changed(self, log: ChangeLog, slot: int) -> None:
-        log.add(slot)
-        log.trim(4 * self.capacity + 4096)
 
     def _images(self, slot: int, now: Node | None) -> None:
         before = self.nodes[slot]
@@ -409,6 +405,7 @@ class Snapshot:
         self._table = np.concatenate([self._table, _table(more)], axis=1)
         self._free = list(range(self.capacity + more - 1, self.capacity - 1, -1))
         self.capacity += more
+        self.spec_log.keep = self.load_log.keep = changes_kept(self.capacity)
         self.peers.grow(self.capacity)
         self._ring = None
         self.images.grow(self.capacity)

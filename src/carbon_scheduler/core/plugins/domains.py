@@ -41,7 +41,7 @@ class DomainSums:
         self.count = count
         self.key = key
         self.epoch = 0
-        self.flips = ChangeLog()
+        self.flips = ChangeLog(KEPT_CHANGES)
         self._start(snap)
 
     def refresh(self, snap: Snapshot) -> None:
@@ -106,7 +106,6 @@ class DomainSums:
             self.epoch += 1
         else:
             self.flips.add(slot)
-            self.flips.trim(KEPT_CHANGES)
 
 
 class DomainCache:
