@@ -36,7 +36,7 @@ lint: .venv/.dev-stamp ## Format, lint, types, import contracts, manifests
 control-plane: ## Build etcd, kube-apiserver and the rest for the integration tests (Go 1.26+, 6 minutes, cached)
 	@hack/control-plane/build.sh
 
-bench-core: .venv/.run-stamp ## What a decision of the core costs, beside a fixed piece of numpy work, and its memory (ARGS="--format json")
+bench-core: .venv/.run-stamp ## What a decision of the core costs beside fixed numpy work, and its memory (ARGS="--format json")
 	@$(BIN)/python bench/core.py $(ARGS)
 	@[ -n "$(ARGS)" ] || $(BIN)/python bench/memory.py
 
