@@ -282,7 +282,7 @@ def fate(question: bytes) -> tuple[Fate, list[str]]:
         return "error", []
     if not feasible:
         outcome = Preemption(judge.cluster, nominations).attempt(pod, verdict, Enough())
-        return ("stuck", []) if outcome.node is None else ("preempts", [outcome.node])
+        return ("stuck" if outcome.node is None else "preempts"), []
     answer = judge.ask(pod)
     totals: dict[str, int] = getattr(answer, "totals", {})
     best = feasible if len(feasible) == 1 else [name for name in feasible if totals[name] == max(totals.values())]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from builders import NOBODY, Story, make_node, make_pod, unhelped
-from carbon_scheduler.core.decision import Bind, Nominate, Evict, Unschedulable
+from carbon_scheduler.core.decision import Bind, Evict, Nominate, Unschedulable
 from carbon_scheduler.core.events import (
     Bound,
     Evicted,
@@ -57,6 +57,14 @@ def high(name: str = "high", cpu: str = "3", priority: int = 10, **more: Any) ->
 
 
 # -- one preemption from its beginning to its end --------------------------------------------------------------------
+
+
+def test_a_victim_of_an_earlier_preemption_that_stayed_is_not_marked_anew() -> None:
+    for preempted in (False, True):
+        story = full(msgspec.structs.replace(low(), preempted=preempted)).pods(high())
+        story.decide()
+        (evict,) = of(story, Evict)
+        assert evict.marked is preempted
 
 
 def test_a_pod_of_higher_priority_has_another_evicted_and_gets_its_room() -> None:

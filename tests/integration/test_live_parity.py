@@ -91,10 +91,10 @@ class Trial:
             await self._insist(case, "fits", lambda pod=pod, nodes=nodes: self._scheduled(pod, nodes))
         for pod, nodes in fates.get("waits", ())[:1]:
             await self._insist(case, "waits", lambda pod=pod, nodes=nodes: self._waiting(pod, nodes))
-        for pod, nodes in fates.get("preempts", ())[:1]:
+        for pod, _ in fates.get("preempts", ())[:1]:
             if fates.get("waits"):
                 await self.world.rebuild()
-            await self._insist(case, "preempts", lambda pod=pod, nodes=nodes: self._preempting(pod, nodes))
+            await self._insist(case, "preempts", lambda pod=pod: self._preempting(pod))
 
     async def _together(self, end: Fate, pods: list[JSON]) -> None:
         """Pods that stay where they are do not disturb each other."""
@@ -152,16 +152,14 @@ class Trial:
         same = told[0][0] != told[1][0] or told[0] == told[1]  # what is written depends on the node
         return "" if same else _both(told[0][1], told[1][1])
 
-    async def _preempting(self, pod: JSON, nodes: list[str]) -> str:
+    async def _preempting(self, pod: JSON) -> str:
         name, told = self._name(), []
         for whose in BOTH:
             await self._twins.create(self._twins.named(pod, name, whose))
             told.append(await self._twins.tell_preempting(f"{name}-{whose}"))
             await self.world.rebuild()
         (there, theirs), (here, mine) = told
-        if here != nodes[0]:
-            return f"ours makes room on {here!r}, expected {nodes[0]!r}: {json.dumps(pod)}: {mine}"
-        if there != here:  # equally good for kube-scheduler; tests/parity compares the choices
+        if there != here:  # equally good, or so tests/parity has it, which compares the choices
             for seen in (theirs, mine):
                 del seen["victims"], seen["preempted"]
         return "" if theirs == mine else _both(theirs, mine)
@@ -201,8 +199,11 @@ async def test_pods_are_told_and_placed_alike(
         while time.monotonic() < begin + SECONDS and not trial.wrong:
             make = generate_preempting if number % 3 == 2 else generate
             case = make(chosen, number, names)
-            more = [make(chosen, number + 1000 * place, names)["pod"] for place in range(1, PODS_EACH)]
-            await trial.cluster_of(case, [case["pod"], *more])
+            alike = [pod for pod in case["pods"] if pod["spec"].get("volumes")][
+                :2
+            ]  # the claims that these name are there
+            others = [make(chosen, number + 1000 * place, names)["pod"] for place in range(1, PODS_EACH - len(alike))]
+            await trial.cluster_of(case, [case["pod"], *alike, *others])
             number += 1
         await trial.world.clear()
     told = (

@@ -281,6 +281,12 @@ async def test_a_victim_is_marked_then_deleted_under_its_uid() -> None:
     }
 
 
+async def test_a_victim_that_is_marked_already_keeps_the_time_of_that() -> None:
+    client, transport, _ = make_client([answer(200, {}), answer(200, {})])
+    assert await Writer(client).evict(make_evict(marked=True)) == EvictAnswer("evicted", 200)
+    assert "lastTransitionTime" not in condition_of(transport.requests[0].body)
+
+
 EVICTIONS: dict[str, tuple[list[Any], str, int, int]] = {
     "gone before the mark": ([failure(404)], "gone", 404, 1),
     "gone before the deletion": ([answer(200, {}), failure(404)], "gone", 404, 2),

@@ -135,6 +135,8 @@ class Evict(_Effect, frozen=True):
     preemptor_name: str
     scheduler_name: str = "carbon-aware-scheduler"
     generation: int = 0
+    marked: bool = False
+    """It has the condition already: the time of its transition stays."""
     cancelled: bool = False
     """It waited for its volumes and looks for another node instead: nothing is to be written but the event, nor answered."""
 

@@ -120,5 +120,6 @@ def _eviction(victim: Pod, pod: Pod, node: NodeName, *, cancelled: bool = False)
         pod.name,
         scheduler_name=pod.scheduler_name,
         generation=victim.generation,
+        marked=victim.preempted,
         cancelled=cancelled,
     )

@@ -187,8 +187,9 @@ class Writer:
             "status": "True",
             "reason": "PreemptionByScheduler",
             "message": f"{effect.scheduler_name}: preempting to accommodate a higher priority pod",
-            "lastTransitionTime": _rfc3339_s(self._client.clock.wall()),
         }
+        if not effect.marked:
+            condition["lastTransitionTime"] = _rfc3339_s(self._client.clock.wall())
         if effect.generation:
             condition["observedGeneration"] = effect.generation
         try:
