@@ -5,7 +5,7 @@ Pods that every plugin sees alike share what was worked out for them (`shapes`);
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from carbon_scheduler.core.plugin import Rejected
 from carbon_scheduler.core.shapes import Load, Once, Row, Shape
@@ -24,6 +24,15 @@ MAX_SPECS: Final = 8192
 """Pod specs whose shape is remembered."""
 
 
+class _Known(NamedTuple):
+    """Of a spec, which is held so that its id stays its own: the number of its shape, and the plugins that have to be asked in
+    each attempt."""
+
+    spec: PodSpec
+    number: int
+    asked: tuple[tuple[int, Plugin], ...]
+
+
 class Framework:
     """The plugins of one profile and their arrays over one snapshot."""
 
@@ -37,23 +46,22 @@ class Framework:
         self._rows: dict[tuple[int, Hashable], Row] = {}
         self._shapes: dict[int, Shape] = {}
         self._keys: dict[tuple[Hashable, ...], int] = {}
-        self._specs: dict[int, tuple[PodSpec, int]] = {}
+        self._specs: dict[int, _Known] = {}
         self.judged = 0
         """Slots judged so far, over all plugins: counted work."""
 
     def judge(self, pod: Pod) -> Verdict:
         """Filters all nodes for a pod. Cost: judging what changed, and O(nodes) for each plugin that reads the cluster."""
         snap = self._snap
-        shape = self._shape(pod)
+        known = self._known(pod)
+        shape = self._shape(pod, known.number)
         stop = len(self.plugins) if shape.rejected is None else shape.rejected[0]
         if shape.rejected is None:
             self.judged += shape.refresh(snap)
         once: dict[int, Once] = {}
-        for number, plugin in self._asked:
+        for number, plugin in known.asked:
             if number > stop:
                 break
-            if plugin.key(pod) is None:
-                continue
             made = plugin.prepare(pod, snap)
             if isinstance(made, Rejected):
                 return Verdict(snap, self.plugins, shape, {}, (plugin, made))
@@ -74,13 +82,11 @@ class Framework:
 
     # -- shapes --------------------------------------------------------------------------------------------------
 
-    def _shape(self, pod: Pod) -> Shape:
+    def _shape(self, pod: Pod, number: int) -> Shape:
         if self._generation != self._snap.generation:
             self._rows.clear()
             self._shapes.clear()
             self._generation = self._snap.generation
-        known = self._specs.get(id(pod.spec)) if pod.node_name is None else None
-        number = self._number(pod) if known is None else known[1]
         shape = self._shapes.pop(number, None)
         if shape is None:
             shape = self._new_shape(pod)
@@ -89,17 +95,20 @@ class Framework:
         self._shapes[number] = shape
         return shape
 
-    def _number(self, pod: Pod) -> int:
-        """The number of the pod's shape. The spec is held, so that its id stays its own."""
+    def _known(self, pod: Pod) -> _Known:
+        """What follows from the pod's spec alone, and from the node that it names. Cost: a look-up, unless it names one."""
+        if pod.node_name is None and (known := self._specs.get(id(pod.spec))) is not None:
+            return known
         if len(self._keys) >= MAX_SPECS or len(self._specs) >= MAX_SPECS:
             self._keys.clear()
             self._specs.clear()
             self._shapes.clear()
         key = tuple(plugin.key(pod) for _, plugin in self._kept)
         number = self._keys.setdefault(key, len(self._keys))
+        known = _Known(pod.spec, number, tuple((n, plugin) for n, plugin in self._asked if plugin.key(pod) is not None))
         if pod.node_name is None:
-            self._specs[id(pod.spec)] = (pod.spec, number)
-        return number
+            self._specs[id(pod.spec)] = known
+        return known
 
     def _new_shape(self, pod: Pod) -> Shape:
         shape = Shape(self._snap)

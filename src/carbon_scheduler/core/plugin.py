@@ -192,7 +192,7 @@ class Plugin:
     def key(self, pod: Pod) -> Hashable:
         """What of the pod the state depends on; None: this plugin has nothing to say about the pod (upstream's Skip).
 
-        Of a plugin that reads the node or its load it depends on `pod.spec` and `pod.node_name` alone."""
+        It depends on `pod.spec` and `pod.node_name` alone, and not on what the plugin has learnt."""
         raise NotImplementedError
 
     def prepare(self, pod: Pod, snap: Snapshot) -> State | Rejected:

@@ -121,6 +121,7 @@ class Shape:
         "allowed",
         "curved",
         "failed",
+        "faulty",
         "fits",
         "loads",
         "parts",
@@ -135,6 +136,7 @@ class Shape:
         self.loads: list[tuple[Plugin, State]] = []
         self.rejected: tuple[int, Rejected] | None = None
         self.failed = ""
+        self.faulty = False
         self.fits: NDArray[np.bool_] = np.zeros(snap.capacity, np.bool_)
         self.ranked: NDArray[np.int64] = np.full(snap.capacity, -1, np.int64)
         self.curved = False
@@ -156,6 +158,7 @@ class Shape:
     def add(self, number: int, plugin: Plugin, part: Row | Load) -> None:
         self.parts[number] = part
         self.failed = self.failed or part.state.failure
+        self.faulty = self.faulty or bool(part.state.error)
         if isinstance(part, Row):
             self.rows.append((plugin, part))
         else:

@@ -59,8 +59,10 @@ class Verdict:
         self._turned_away: Reasons = []
         self._reasons: Reasons | None = None
         self._feasible: NDArray[np.bool_] | None = None
+        self._faulty = shape.faulty
         for part in once.values():
             self.failed = self.failed or part.state.failure
+            self._faulty = self._faulty or bool(part.state.error)
 
     @property
     def feasible(self) -> NDArray[np.bool_]:
@@ -182,19 +184,12 @@ class Verdict:
             return ""
         if self.rejected:
             return self.rejected[1].reasons[0] if self.rejected[1].code == ERROR else ""
-        if self._turned_away or self._any_error():
+        if self._turned_away or self._faulty:
             errors = {plugin.name: part.state.error for plugin, part in self._parts() if part.state.error}
             for plugin, _, codes, texts in self.reasons():
                 if plugin is not None and (codes & ERROR_BIT).any():
                     return errors.get(plugin.name) or texts[0]
         return ""
-
-    def _any_error(self) -> bool:
-        for parts in (self._shape.parts, self._once):
-            for part in parts.values():
-                if part.state.error:
-                    return True
-        return False
 
     @property
     def rejecting(self) -> tuple[str, ...]:
