@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from bench_files import load
 
-def _load() -> ModuleType:
-    """bench/core.py under a name that says so: `core` alone would be taken for the package's."""
-    file = Path(__file__).parents[2] / "bench/core.py"
-    spec = importlib.util.spec_from_file_location("bench_core", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = _load()
+bench = load("core")
 TINY = bench.Scenario("tiny", nodes=6, pods=20, shapes=2, grid_zones=3)
 
 

@@ -3,27 +3,13 @@ the figure of a cluster a tenth of that size is no matter of luck."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from bench_files import load
 
-def _load() -> ModuleType:
-    file = Path(__file__).parents[2] / "bench/memory.py"
-    spec = importlib.util.spec_from_file_location("bench_memory", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = _load()
+bench = load("memory")
 
 
 def test_the_cores_state_stays_small() -> None:

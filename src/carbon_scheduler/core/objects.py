@@ -6,7 +6,7 @@ Like the nodes and pods of `model`, they are compact, immutable and already conv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -179,20 +179,7 @@ AnyObject = (
     Service | Workload | Budget | Claim | Volume | StorageClass | CsiNode | CsiDriver | StorageCapacity | Attachment
 )
 
-KINDS: Final[tuple[ObjectKind, ...]] = (
-    "Service",
-    "ReplicationController",
-    "ReplicaSet",
-    "StatefulSet",
-    "PodDisruptionBudget",
-    "PersistentVolumeClaim",
-    "PersistentVolume",
-    "StorageClass",
-    "CSINode",
-    "CSIDriver",
-    "CSIStorageCapacity",
-    "VolumeAttachment",
-)
+KINDS: Final[tuple[ObjectKind, ...]] = get_args(ObjectKind)
 ObjectT = TypeVar("ObjectT", bound=AnyObject)
 
 
