@@ -69,14 +69,15 @@ from carbon_scheduler.core.placement import Placer
 from carbon_scheduler.core.plugin import Change
 from carbon_scheduler.core.plugins import make_profile
 from carbon_scheduler.core.plugins.volume_binding import plan
+from carbon_scheduler.core.policies import Policies, unknown
 from carbon_scheduler.core.queue import Queue
 from carbon_scheduler.core.room import Room
 from carbon_scheduler.core.volume_bindings import VolumeBindings
 from carbon_scheduler.core.volumes import VolumePlan
-from carbon_scheduler.units import LABEL_PREFIX
+from carbon_scheduler.core.waking import Waking, alike
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Iterable
     from typing import Literal
 
     from numpy.typing import NDArray
@@ -85,16 +86,12 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.evictions import Freed
     from carbon_scheduler.core.grid import GridZones
     from carbon_scheduler.core.model import GridZone, Node, NodeName, Pod, PodUid
-    from carbon_scheduler.core.objects import ObjectKind
-    from carbon_scheduler.core.plugin import ChangeKind, NodePart, Plugin
-    from carbon_scheduler.core.settings import Policy, Settings
+    from carbon_scheduler.core.settings import Settings
     from carbon_scheduler.core.verdict import Verdict
 
-_PLACEMENT = LABEL_PREFIX + "placement"
 _BIND = 'running Bind plugin "DefaultBinder": '
 _RESERVE = 'running Reserve plugin "VolumeBinding": a volume or claim has changed since it was chosen'
 _PREBIND = 'running PreBind plugin "VolumeBinding": '
-_POLICIES: tuple[Policy, ...] = ("carbon-first", "weighted", "off")
 
 
 class Scheduler:
@@ -104,17 +101,17 @@ class Scheduler:
         self.cluster = Cluster(grid, settings.default_grid_zone)
         self.carbon = GridCarbon(self.cluster.snap, settings.signal)
         self._frameworks = {p.scheduler_name: Framework(make_profile(p), self.cluster.snap) for p in settings.profiles}
-        self._policies = {p.scheduler_name: p.policy or settings.placement.policy for p in settings.profiles}
+        self._policies = Policies(settings, self.cluster.namespaces)
         self._placer = Placer(settings.placement, self.cluster, self.carbon)
         self._room = Room(settings, self.cluster)
         self._nominations, self._evictions = self._room.nominations, self._room.evictions
         self._queue = Queue(settings.initial_backoff_s, settings.max_backoff_s, settings.flush_unschedulable_s)
         self._bindings = Bindings(settings.initial_backoff_s, settings.max_backoff_s)
+        self._waking = Waking(self._frameworks, self.cluster, self._queue, self._evictions)
         self._volumes = VolumeBindings(self.cluster.snap)
         self._bind_timeout_s = {p.scheduler_name: p.bind_timeout_s for p in settings.profiles}
         self._gated: dict[PodUid, float] = {}
         """When each was first seen."""
-        self._hearing: dict[tuple[str, frozenset[NodePart] | None], frozenset[str]] = {}
         self._outbox: list[Effect] = []
         self._grid_use = GridUse(self.carbon, settings.first_data_wait_s)
         self._overcommitments = Overcommitments(self.cluster.snap, settings.profiles[0].scheduler_name)
@@ -221,10 +218,10 @@ class Scheduler:
         elif before is not None:
             if before.spec != after.spec or before.refusal != after.refusal:
                 change = Change("self", pod_before=before, pod=after)
-                alike = None if uid in self._evictions else _alike(after)
-                self._queue.touch(uid, self._at, alike, lambda by: self._helped_itself(change, by))
+                of_a_kind = None if uid in self._evictions else alike(after)
+                self._queue.touch(uid, self._at, of_a_kind, lambda by: self._waking.helped_itself(change, by))
             if self._synced and before.annotations != after.annotations:
-                self._check_annotations(after)
+                self._warn(after)
 
     def _begin(self) -> None:
         """From now on decisions are made: at the start, and on taking over. What is pending by then is detected now."""
@@ -238,18 +235,14 @@ class Scheduler:
 
     def _detected(self, pod: Pod) -> None:
         self._outbox.append(PodDetected(pod.uid, pod.namespace, pod.name))
-        self._check_annotations(pod)
+        self._warn(pod)
 
     def _ours(self, pod: Pod) -> bool:
         return pod.scheduler_name in self._frameworks and not (pod.gated or pod.terminating)
 
-    def _check_annotations(self, pod: Pod) -> None:
-        for key, value in pod.annotations:
-            if key == _PLACEMENT and value not in _POLICIES:
-                text = f"{_PLACEMENT}: got {value[:64]!r}, expected one of {', '.join(_POLICIES)}; ignored"
-                self._outbox.append(
-                    PodWarning(pod.uid, pod.namespace, pod.name, "InvalidAnnotation", text, pod.scheduler_name)
-                )
+    def _warn(self, pod: Pod) -> None:
+        if (warning := unknown(pod)) is not None:
+            self._outbox.append(warning)
 
     def _pod_gone(self, uid: PodUid) -> None:
         charged_to = self.cluster.node_of(uid)
@@ -446,13 +439,13 @@ class Scheduler:
             self._queue.put_back(uid)
             return False
         if pod.refusal:
-            self._queue.park(uid, self._at, (), _alike(pod))
+            self._queue.park(uid, self._at, (), alike(pod))
             self._say(pod, "SchedulerError", pod.refusal)
             return False
         verdict = self._frameworks[pod.scheduler_name].judge(pod)
         self._nominations.heed(pod, verdict)
         nominated = self._room.kept_for(pod, verdict)
-        policy = self._policy(pod)
+        policy = self._policies.of(pod)
         field = None if nominated is not None or policy == "weighted" else self._placer.field(verdict)
         feasible = 1 if nominated is not None else field.feasible if field else int(np.count_nonzero(verdict.feasible))
         if nominated is None and (failed := verdict.error or (verdict.failed if feasible > 1 else "")):
@@ -494,20 +487,20 @@ class Scheduler:
         rejecting = verdict.rejecting if len(self.cluster.snap) else ()
         made = self._room.make(pod, verdict, self._costs_g(pod), self._volumes.__contains__)
         self._outbox += made.effects
-        self._queue.park(uid, self._at, rejecting, None if uid in self._evictions else _alike(pod))
+        self._queue.park(uid, self._at, rejecting, None if uid in self._evictions else alike(pod))
         self._say(pod, "Unschedulable", made.message, nominate=made.nominate, victims=made.victims)
         for victim in made.unbound:
             self._give_up(victim.uid, f"{_PREBIND}preempted by DefaultPreemption")
         return made.long
 
     def _costs_g(self, pod: Pod) -> NDArray[np.float64] | None:
-        return None if self._policy(pod) == "off" else self.carbon.costs.cost_g
+        return None if self._policies.of(pod) == "off" else self.carbon.costs.cost_g
 
     def _free(self, freed: Iterable[Freed]) -> None:
         """Pods whose evictions are all answered wait for their victims' end like others, or are tried again."""
         for one in freed:
             if one.uid in self._queue:
-                self._queue.touch(one.uid, self._at, _alike(self.cluster.pods[one.uid]), one.woken)
+                self._queue.touch(one.uid, self._at, alike(self.cluster.pods[one.uid]), one.woken)
 
     def _volumes_of(self, pod: Pod, node: NodeName) -> VolumePlan:
         """How the pod's claims are to be met on the node that was chosen."""
@@ -525,58 +518,8 @@ class Scheduler:
         self._volumes.end(bind.uid)
         self._outbox.append(msgspec.structs.replace(bind, waited_s=self._at - self._queue.first_at(bind.uid)))
 
-    def _policy(self, pod: Pod) -> Policy:
-        """The pod's annotation, else its namespace's, else its profile's; an unknown word counts as none."""
-        namespace = self.cluster.namespaces.get(pod.namespace)
-        if not pod.annotations and not (namespace and namespace.annotations):
-            return self._policies[pod.scheduler_name]
-        for given in (pod.annotations, namespace.annotations if namespace else ()):
-            word = next((value for key, value in given if key == _PLACEMENT), None)
-            for policy in _POLICIES:
-                if word == policy:
-                    return policy
-        return self._policies[pod.scheduler_name]
-
-    # -- what changed for the pods that wait --------------------------------------------------------------------------
-
     def _wake(self, change: Change, at_most: int | None = None) -> None:
-        """Moves the parked pods that a change may help: all, or those of a priority of `at_most`."""
-        if not self._queue.any_parked:
-            return
-        hearing = self._who_hears(change)
-
-        def heard_by(rejecting: tuple[str, ...]) -> bool:  # by none: there was no node
-            return not hearing.isdisjoint(rejecting) if rejecting else change.kind == "node"
-
-        def woken_by(uid: PodUid, rejecting: tuple[str, ...]) -> bool:
-            pod = self.cluster.pods[uid]
-            if pod.refusal or (at_most is not None and pod.spec.priority > at_most):
-                return False
-            woken = not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
-            if woken and uid in self._evictions:
-                self._evictions.disturb(uid)
-                return False
-            return woken
-
-        self._queue.wake(self._at, woken_by, heard_by)
-
-    def _who_hears(self, change: Change) -> frozenset[str]:
-        """The plugins, of whatever profile, that want to be asked about such changes."""
-        what = (change.topic, change.node_parts)
-        if (known := self._hearing.get(what)) is None:
-            plugins = (plugin for framework in self._frameworks.values() for plugin in framework.plugins)
-            known = self._hearing[what] = frozenset(plugin.name for plugin in plugins if _hears(plugin, *what))
-        return known
-
-    def _helped_itself(self, change: Change, rejecting: tuple[str, ...]) -> bool:
-        """Whether a waiting pod's own change is worth another attempt."""
-        pod = change.pod
-        assert pod is not None
-        woken = not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
-        if woken and pod.uid in self._evictions:
-            self._evictions.disturb(pod.uid)
-            return False
-        return woken
+        self._waking.wake(self._at, change, at_most)
 
     def _say(
         self,
@@ -613,21 +556,6 @@ def _only(slot: int, capacity: int) -> NDArray[np.int64]:
     ranked = np.full(capacity, -1, np.int64)
     ranked[slot] = 0
     return ranked
-
-
-def _hears(plugin: Plugin, topic: ChangeKind | ObjectKind, parts: frozenset[NodePart] | None) -> bool:
-    """Whether a plugin wants to be asked about changes of a topic; of nodes, of these parts."""
-    if plugin.hears is not None and topic not in plugin.hears:
-        return False
-    if parts is None or plugin.hears_of_nodes is None:
-        return parts is None or bool(parts)
-    return not parts.isdisjoint(plugin.hears_of_nodes) or ("taints" in parts and plugin.wakes_on_taints)
-
-
-def _alike(pod: Pod) -> Hashable:
-    """What of a waiting pod the hints look at: its spec, which it keeps alive; for an ephemeral volume also its name."""
-    named = any(volume.kind == "ephemeral" for volume in pod.spec.volumes)
-    return (id(pod.spec), pod.scheduler_name, bool(pod.refusal), pod.name if named else "")
 
 
 def _whose(effect: Effect) -> tuple[str, int, str]:
