@@ -134,7 +134,8 @@ class World:
         mine = f"{_at(path, space)}/{meta['name']}"
         if status and name not in ("nodes", "namespaces"):  # what is sent with POST is kept of nodes alone
             made = await self._cluster.call("PATCH", f"{mine}/status", {"status": status})
-        if terminating and status.get("phase") not in ("Succeeded", "Failed"):
+        if terminating and name == "pods" and status.get("phase") not in ("Succeeded", "Failed"):
+            # Of the others only those with finalizers live on; pods have as long as this until somebody ends them.
             made = await self._cluster.call("DELETE", f"{mine}?gracePeriodSeconds=3600")
         if uid:
             self._uids[uid] = made["metadata"]["uid"]
