@@ -187,14 +187,15 @@ class Shape:
         if rows is ALL:
             fits = fits.copy()
             self._tops.clear()
-        total: NDArray[np.int64] | int = 0 if self._steady is None else self._steady[rows]
+        total: NDArray[np.int64] | None = None if self._steady is None else self._steady[rows]
         for plugin, state in self.loads:
             if state.filters:
                 fits &= state.fits(snap, rows)
             if state.scores:
                 score = state.score(snap, rows)
-                total = total + (score if plugin.weight == 1 else plugin.weight * score)
-        ranked = np.where(fits, total, -1)
+                score = score if plugin.weight == 1 else plugin.weight * score
+                total = score if total is None else total + score
+        ranked = np.where(fits, 0 if total is None else total, -1)
         if not isinstance(rows, slice):
             for tops in self._tops.values():
                 tops.update(rows, self.fits[rows], fits, ranked)

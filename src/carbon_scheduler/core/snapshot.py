@@ -69,19 +69,22 @@ class Basics(NamedTuple):
     """What resource plugins read of some nodes, int64 (rows, n) each; read only. Cpu is in millicores, memory in bytes.
 
     `room`: what is left to ask for of cpu, memory and pods, less than 0 where that is over-committed. `free`: cpu and memory
-    that the scores take as free. `requested` and `offered`: cpu and memory, 1 in place of nothing offered. `both`: 1 where a
-    node offers the two, else 0. `evenness`: see `evenness_of`.
+    that the scores take as free. `requested`, `offered` and `twice` what is offered: cpu and memory, 1 in place of nothing
+    offered. `both`: 1 where a node offers the two, else 0. `uneven`: 150 less `evenness_of`.
     """
 
     room: NDArray[np.int64]
     free: NDArray[np.int64]
     requested: NDArray[np.int64]
     offered: NDArray[np.int64]
+    twice: NDArray[np.int64]
     both: NDArray[np.int64]
-    evenness: NDArray[np.int64]
+    uneven: NDArray[np.int64]
 
 
-_BASICS: Final = (slice(0, 3), slice(3, 5), slice(5, 7), slice(7, 9), 9, 10)
+_BASICS: Final = (slice(0, 3), slice(3, 5), slice(5, 7), slice(7, 9), slice(9, 11), 11, 12)
+_COLUMNS: Final = 13
+_MOST: Final = 2**63 - 1
 _MAX_EVENNESS: Final = 100
 
 
@@ -148,6 +151,8 @@ class Snapshot:
         self._loads: list[_Load] = [_Load() for _ in range(capacity)]
         self._offers: list[tuple[int, int, int]] = [(0, 0, 0)] * capacity
         """Cpu, memory and pods of every node."""
+        self.lopsided = 0
+        """How many nodes offer cpu without memory, or memory without cpu."""
         self._columns: dict[str, LabelColumn] = {}
         self._free = list(range(capacity - 1, -1, -1))
         self._ring: Ring | None = None
@@ -183,7 +188,7 @@ class Snapshot:
         for name, row in self.resource_of.items():
             self.allocatable[row, slot] = node.allocatable.get(name, 0)
         offers = node.allocatable
-        self._offers[slot] = (offers.get("cpu", 0), offers.get("memory", 0), offers.get("pods", 0))
+        self._offer(slot, offers.get("cpu", 0), offers.get("memory", 0), offers.get("pods", 0))
         self._tabulate(slot)
         self.taint_class[slot] = self._taint_class(node.taints)
         self.grid_zone[slot] = -1 if grid_zone is None else self.grid_zone_id(grid_zone)
@@ -205,7 +210,7 @@ class Snapshot:
         self.taint_class[slot] = 0
         self.grid_zone[slot] = -1
         self._loads[slot] = _Load()
-        self._offers[slot] = (0, 0, 0)
+        self._offer(slot, 0, 0, 0)
         self._tabulate(slot)
         for column in self._columns.values():
             column.put(slot, None)
@@ -276,6 +281,11 @@ class Snapshot:
         table[2] = self.max_pods[rows] - self.pod_count[rows]
         return Basics(*[table[part] for part in _BASICS])
 
+    def _offer(self, slot: int, cpu_m: int, memory_b: int, pods: int) -> None:
+        before = self._offers[slot]
+        self.lopsided += (bool(cpu_m) != bool(memory_b)) - (bool(before[0]) != bool(before[1]))
+        self._offers[slot] = (cpu_m, memory_b, pods)
+
     def _tabulate(self, slot: int) -> None:
         """After a change of what a node offers or of what its pods take."""
         load, offers = self._loads[slot], self._offers[slot]
@@ -291,8 +301,10 @@ class Snapshot:
             used_memory,
             cpu or 1,
             memory or 1,
+            min(2 * (cpu or 1), _MOST),
+            min(2 * (memory or 1), _MOST),
             1 if cpu and memory else 0,
-            evenness_of((used_cpu, used_memory), (cpu, memory)),
+            150 - evenness_of((used_cpu, used_memory), (cpu, memory)),
         )
 
     # -- load ----------------------------------------------------------------------------------------------------
@@ -414,8 +426,9 @@ class Snapshot:
 
 
 def _table(capacity: int) -> NDArray[np.int64]:
-    table = np.zeros((11, capacity), np.int64)
+    table = np.zeros((_COLUMNS, capacity), np.int64)
     table[_BASICS[3]] = 1
+    table[_BASICS[4]] = 2
     return table
 
 

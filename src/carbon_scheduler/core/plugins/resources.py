@@ -91,7 +91,7 @@ class _Fit(State):
         free *= MAX_SCORE
         free //= basics.offered
         total: NDArray[np.int64] = free[0] + free[1]  # 0 of what a node does not offer
-        total >>= basics.both  # halved where it offers both
+        total >>= basics.both if snap.lopsided else 1  # halved where it offers both
         return total
 
 
@@ -182,17 +182,16 @@ class _Balance(State):
         """50 + (50 + with - without) / 2, rounded down: does the pod make the shares in use of cpu and memory more alike?
         50..100."""
         basics = snap.basics(rows)
-        shares = (basics.requested + self._amounts) / basics.offered
-        np.minimum(shares, 1.0, out=shares)
-        uneven: NDArray[np.float64] = shares[0] - shares[1]
-        np.abs(uneven, out=uneven)
-        uneven *= 0.5  # the standard deviation of two shares
-        np.subtract(1.0, uneven, out=uneven)
-        uneven *= MAX_SCORE
-        evenness = uneven.astype(np.int64)
-        evenness -= basics.evenness
-        evenness *= basics.both  # of one share alone the deviation is 0, with the pod and without
-        evenness += 150
+        halves = (basics.requested + self._amounts) / basics.twice  # of the shares: halving is exact
+        np.minimum(halves, 0.5, out=halves)
+        deviation: NDArray[np.float64] = halves[0] - halves[1]  # the standard deviation of two shares
+        np.abs(deviation, out=deviation)
+        np.subtract(1.0, deviation, out=deviation)
+        deviation *= MAX_SCORE
+        evenness = deviation.astype(np.int64)
+        if snap.lopsided:
+            evenness[basics.both == 0] = MAX_SCORE  # of one share alone the deviation is 0
+        evenness += basics.uneven
         evenness >>= 1
         return evenness
 
