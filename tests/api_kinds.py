@@ -81,7 +81,8 @@ OBJECTS: dict[ObjectKind, tuple[JSON, JSON, AnyObject, AnyObject]] = {
         },
         {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}},
         Claim(
-            "{ns}", "{n}", class_name="fast", access_modes=("ReadWriteOnce",), request_b=2**30, selector=IS_WEB, phase="Pending"
+            "{ns}", "{n}", class_name="fast", access_modes=("ReadWriteOnce",), request_b=2**30, selector=IS_WEB, phase="Pending",
+            annotated=False,
         ),
         Claim(
             "{ns}", "{n}", class_name="fast", access_modes=("ReadWriteOnce",), request_b=2**30, selector=IS_WEB, phase="Pending",
