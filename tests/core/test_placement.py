@@ -11,6 +11,7 @@ from carbon_scheduler.core.emissions import Costs
 from carbon_scheduler.core.placement import choose
 from carbon_scheduler.core.ring import CHUNK, Ring
 from carbon_scheduler.core.settings import Placement, Policy
+from carbon_scheduler.core.verdict import Ranks
 
 NAN = float("nan")
 
@@ -31,7 +32,7 @@ CASES: dict[str, tuple[Policy, list[int], list[float], int]] = {
 def test_choice(policy: Policy, totals: list[int], costs: list[float], want: int) -> None:
     hashes = np.arange(len(totals), dtype=np.uint64)
     taken, blind, _ = choose(
-        policy, Placement(), np.array(totals, np.int64), Costs(np.array(costs, np.float64)), Ring(hashes), 0
+        policy, Placement(), Ranks(np.array(totals, np.int64)), Costs(np.array(costs, np.float64)), Ring(hashes), 0
     )
     assert taken == want
     assert blind == int(np.argmax(totals))
@@ -44,7 +45,7 @@ TIES = {"at it": (20, 1), "after it": (15, 1), "wraps around": (31, 0), "the las
 def test_ties_take_the_first_node_at_or_after_the_pods_place(start: int, want: int) -> None:
     hashes = np.array([10, 20, 30], np.uint64)
     same = np.zeros(3, np.int64)
-    assert choose("off", Placement(), same, Costs(np.zeros(3)), Ring(hashes), start)[:2] == (want, want)
+    assert choose("off", Placement(), Ranks(same), Costs(np.zeros(3)), Ring(hashes), start)[:2] == (want, want)
 
 
 rows = st.lists(
@@ -63,10 +64,10 @@ def test_raising_an_intensity_never_attracts_a_pod(
     costs = np.array([n[1] for n in nodes])
     hashes = np.array([n[2] for n in nodes], np.uint64)
     which = data.draw(st.integers(0, len(nodes) - 1))
-    before, *_ = choose(policy, Placement(), totals, Costs(costs), Ring(hashes), start)
+    before, *_ = choose(policy, Placement(), Ranks(totals), Costs(costs), Ring(hashes), start)
     dearer = costs.copy()
     dearer[which] += 100
-    after, *_ = choose(policy, Placement(), totals, Costs(dearer), Ring(hashes), start)
+    after, *_ = choose(policy, Placement(), Ranks(totals), Costs(dearer), Ring(hashes), start)
     if policy == "carbon-first":
         assert after != which or before == which
 
@@ -79,7 +80,7 @@ def test_the_choice_does_not_depend_on_the_order_of_nodes(
     random.shuffle(shuffled)  # type: ignore[attr-defined]
 
     def pick(these: list[tuple[int, float, int]]) -> int:
-        arrays = np.array([n[0] for n in these], np.int64), Costs(np.array([n[1] for n in these]))
+        arrays = Ranks(np.array([n[0] for n in these], np.int64)), Costs(np.array([n[1] for n in these]))
         taken, *_ = choose(
             "carbon-first", Placement(), *arrays, Ring(np.array([n[2] for n in these], np.uint64)), start
         )
@@ -101,3 +102,15 @@ def test_the_ring_takes_the_first_of_the_best_at_or_after_a_place(
     assert (nodes[found][0] - start) % 2**64 == min((p - start) % 2**64 for p, score in nodes if score == best)
     some = np.arange(0, len(nodes), 2)
     assert ring.first_best_of(some, scores[some], start) in some
+
+
+@given(rows, st.integers(0, 2**64 - 1), st.sampled_from(["carbon-first", "weighted", "off"]), st.data())
+def test_what_ranks_say_of_nodes_that_are_not_feasible_means_nothing(
+    nodes: list[tuple[int, float, int]], start: int, policy: Policy, data: st.DataObject
+) -> None:
+    totals = np.array([n[0] for n in nodes], np.int64)
+    feasible = np.array(data.draw(st.lists(st.booleans(), min_size=len(nodes), max_size=len(nodes)).filter(any)))
+    costs, ring = Costs(np.array([n[1] for n in nodes])), Ring(np.array([n[2] for n in nodes], np.uint64))
+    masked = Ranks(np.where(feasible, totals, -1))
+    want = choose(policy, Placement(), masked, costs, ring, start)
+    assert choose(policy, Placement(), Ranks(totals, feasible), costs, ring, start) == want

@@ -154,7 +154,7 @@ def test_the_choice_by_groups_is_the_choice_among_all_nodes(
         assert field.feasible == int((ranked >= 0).sum())
         if field.feasible:
             placement = Placement(tolerance_g_per_kwh=60.0)
-            want = choose(policy, placement, ranked, _costs(live), live.snap.ring, start)
+            want = choose(policy, placement, verdict.ranks(), _costs(live), live.snap.ring, start)
             assert choose_in_groups(policy, placement, field, live.snap.ring, start) == want
 
 

@@ -45,13 +45,18 @@ class Costs:
         self._slots: dict[tuple[float, float], NDArray[np.intp]] = {}
         self.known = bool(self._cheapest)
 
-    def lowest(self, ranked: NDArray[np.int64]) -> float | None:
-        """The lowest known cost among the nodes whose `ranked` (capacity,) is not negative. Cost: about 2 µs when one of the
-        cheapest nodes of all is among them, else O(nodes)."""
+    def lowest(self, ranked: NDArray[np.int64], feasible: NDArray[np.bool_] | None = None) -> float | None:
+        """The lowest known cost among the `feasible` nodes, bool (capacity,), or else those whose `ranked` (capacity,) is not
+        negative. Cost: about 2 µs when one of the cheapest nodes of all is among them, else O(nodes)."""
         for cost in self._cheapest:
-            if np.maximum.reduce(ranked.take(self.between(cost, cost))) >= 0:
+            slots = self.between(cost, cost)
+            if feasible is None:
+                found = np.maximum.reduce(ranked.take(slots)) >= 0
+            else:
+                found = bool(np.count_nonzero(feasible.take(slots)))
+            if found:
                 return float(cost)
-        low = float(np.where(ranked >= 0, self._or_inf, np.inf).min(initial=np.inf))
+        low = float(np.where(ranked >= 0 if feasible is None else feasible, self._or_inf, np.inf).min(initial=np.inf))
         return low if low < np.inf else None
 
     def between(self, low: float, high: float) -> NDArray[np.intp]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from carbon_scheduler.core.model import Pod
     from carbon_scheduler.core.ring import Ring
     from carbon_scheduler.core.settings import Placement, Policy
-    from carbon_scheduler.core.verdict import Verdict
+    from carbon_scheduler.core.verdict import Ranks, Verdict
 
 MAX_DIVISIONS: Final = 32
 """Ways to divide the nodes into domains for which groups are kept."""
@@ -57,12 +57,9 @@ class Placer:
             found = self._groups[key] = Groups(self._cluster.snap, self._carbon.costs, divisions)
         return found if found.count <= MAX_GROUPS else None
 
-    def place(
-        self, pod: Pod, policy: Policy, nodes: NDArray[np.int64] | Field, feasible: int, wall_s: float
-    ) -> Decision:
-        """The node for a pod, with all that explains it, among the `feasible` ones, of which there is one at least. `nodes` are
-        these by groups, or int64 (capacity,): upstream's weighted score, negative elsewhere. Cost: about twenty vector
-        operations."""
+    def place(self, pod: Pod, policy: Policy, nodes: Ranks | Field, feasible: int, wall_s: float) -> Decision:
+        """The node for a pod, with all that explains it, among the `feasible` ones, of which there is one at least: `nodes`, by
+        groups or by slots. Cost: about twenty vector operations."""
         snap = self._cluster.snap
         intensities, costs = self._carbon.intensities, self._carbon.costs
         start = name_hash(pod.uid)
@@ -70,7 +67,7 @@ class Placer:
             taken, blind, cleanest = choose_in_groups(policy, self._placement, nodes, snap.ring, start)
         else:
             taken, blind, cheapest = choose(policy, self._placement, nodes, costs, snap.ring, start)
-            cleanest = cheapest if costs is intensities else intensities.lowest(nodes)
+            cleanest = cheapest if costs is intensities else intensities.lowest(nodes.ranked, nodes.feasible)
         node, other = snap.nodes[taken], snap.nodes[blind]
         assert node is not None
         assert other is not None
@@ -102,28 +99,29 @@ def _number(value: float) -> float | None:
 
 
 def choose(
-    policy: Policy, placement: Placement, ranked: NDArray[np.int64], costs: Costs, ring: Ring, start: int
+    policy: Policy, placement: Placement, ranks: Ranks, costs: Costs, ring: Ring, start: int
 ) -> tuple[int, int, float | None]:
     """Slots of the node to take and of the one that upstream's score alone would take, and the lowest cost of a feasible node:
     None when no such cost is known.
 
-    `ranked` int64 (n,) is upstream's weighted score, normalised over the feasible nodes and negative elsewhere, for at least
-    one node not; `costs` are those of the n slots; `ring` fixes the order of ties, `start` is the pod's own place on it.
-    Cost: about ten vector operations.
+    `costs` are those of the n slots; `ring` fixes the order of ties, `start` is the pod's own place on it. Cost: about ten
+    vector operations.
     """
-    blind = ring.first_best(ranked, start)
-    cheapest = costs.lowest(ranked)
+    ranked, feasible = ranks.ranked, ranks.feasible
+    blind = ring.first_best(ranked, start, feasible)
+    cheapest = costs.lowest(ranked, feasible)
     if policy == "off" or cheapest is None:
         return blind, blind, cheapest
     if policy == "weighted":
-        score = _carbon_score(costs.cost_g, ranked >= 0)
-        total = np.where(ranked >= 0, ranked + placement.carbon_weight * score, -1)
+        fits = ranks.fits()
+        total = np.where(fits, ranked + placement.carbon_weight * _carbon_score(costs.cost_g, fits), -1)
         return ring.first_best(total, start), blind, cheapest
-    tolerance = max(placement.tolerance_frac * cheapest, placement.tolerance_g_per_kwh * ENERGY_WITHOUT_MODEL_KWH)
-    clean = costs.between(
-        cheapest, cheapest + tolerance
-    )  # without nodes that have no value: these come after all others
-    return ring.first_best_of(clean, ranked.take(clean), start), blind, cheapest
+    # Nodes without a value are not clean: they come after all others.
+    clean = costs.between(cheapest, cheapest + _tolerance_g(placement, cheapest))
+    best = ranked.take(clean)
+    if feasible is not None:
+        best = np.where(feasible.take(clean), best, -1)
+    return ring.first_best_of(clean, best, start), blind, cheapest
 
 
 def choose_in_groups(

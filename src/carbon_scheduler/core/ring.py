@@ -35,10 +35,15 @@ class Ring:
         at = int(self._sorted.searchsorted(np.uint64(start)))
         return self._order[at : at + count]
 
-    def first_best(self, scores: NDArray[np.int64], start: int) -> int:
-        """The index of the first of the highest of `scores` (n,) at or after `start`. Cost: three passes over n at most."""
+    def first_best(self, scores: NDArray[np.int64], start: int, among: NDArray[np.bool_] | None = None) -> int:
+        """The index of the first of the highest of `scores` (n,) at or after `start`, `among` some of them (n,), one of which
+        has a score of 0 or more. Cost: three passes over n, and two more when none of the best of all is among them."""
         tied = scores == scores[scores.argmax()]
+        if among is not None:
+            tied &= among
         count = int(np.count_nonzero(tied))
+        if not count and among is not None:
+            return self.first_best(np.where(among, scores, -1), start)
         if CHUNK * count > 4 * len(scores):  # so many that one of the next few must be among them
             near = self.near(start, CHUNK)
             hits = tied.take(near)

@@ -72,6 +72,7 @@ from carbon_scheduler.core.plugins.volume_binding import plan
 from carbon_scheduler.core.policies import Policies, unknown
 from carbon_scheduler.core.queue import Queue
 from carbon_scheduler.core.room import Room
+from carbon_scheduler.core.verdict import Ranks
 from carbon_scheduler.core.volume_bindings import VolumeBindings
 from carbon_scheduler.core.volumes import VolumePlan
 from carbon_scheduler.core.waking import Waking, alike
@@ -454,7 +455,7 @@ class Scheduler:
             return False
         if not feasible:
             return self._no_node(pod, verdict)
-        nodes = field or (verdict.ranked() if nominated is None else _only(nominated, len(verdict.feasible)))
+        nodes = field or (verdict.ranks() if nominated is None else _only(nominated, len(verdict.feasible)))
         decision = self._placer.place(pod, policy, nodes, feasible, self._wall)
         volumes = self._volumes_of(pod, decision.node)
         self.cluster.assume(uid, decision.node)
@@ -551,11 +552,11 @@ class Scheduler:
         )
 
 
-def _only(slot: int, capacity: int) -> NDArray[np.int64]:
-    """A ranking of one node."""
+def _only(slot: int, capacity: int) -> Ranks:
+    """One node alone."""
     ranked = np.full(capacity, -1, np.int64)
     ranked[slot] = 0
-    return ranked
+    return Ranks(ranked)
 
 
 def _whose(effect: Effect) -> tuple[str, int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 
 NARROWED: Final = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
 NO_NODES: Final = "no nodes available to schedule pods"
+
+
+class Ranks(NamedTuple):
+    """`ranked` is int64 (n,), a higher number is better; it means nothing where a node is not `feasible`, bool (n,). Without
+    that, those are feasible whose rank is not negative."""
+
+    ranked: NDArray[np.int64]
+    feasible: NDArray[np.bool_] | None = None
+
+    def fits(self) -> NDArray[np.bool_]:
+        """bool (n,)."""
+        return self.ranked >= 0 if self.feasible is None else self.feasible
 
 
 class Verdict:
@@ -100,20 +112,25 @@ class Verdict:
             open_ &= passes.take(domains)
         return Field(tops, open_, passing, shape.ranked)
 
-    def ranked(self) -> NDArray[np.int64]:
-        """int64 (capacity,): upstream's weighted score of the feasible nodes, less what all of them have alike; -1 elsewhere.
-        Cost: none when nothing but plugins of the node and its load have to do with the pod."""
+    def ranks(self) -> Ranks:
+        """How the feasible nodes rank: upstream's weighted score, less what all of them have alike. Cost: none when nothing but
+        plugins of the node and its load have to do with the pod."""
         shape, snap = self._shape, self._snap
         if shape.curved:
             slots = np.flatnonzero(self.feasible)
             ranked = np.full(snap.capacity, -1, np.int64)
             ranked[slots] = self.totals(slots)
-            return ranked
+            return Ranks(ranked)
         total = shape.ranked
         for number, part in self._once.items():
             if part.state.scores and part.state.constant is None:
                 total = total + self._plugins[number].weight * part.state.score_all(snap, self.feasible)
-        return total if total is shape.ranked and self.feasible is shape.fits else np.where(self.feasible, total, -1)
+        return Ranks(total, None if total is shape.ranked and self.feasible is shape.fits else self.feasible)
+
+    def ranked(self) -> NDArray[np.int64]:
+        """The same as int64 (capacity,), -1 where the node is not feasible."""
+        ranks = self.ranks()
+        return ranks.ranked if ranks.feasible is None else np.where(ranks.feasible, ranks.ranked, -1)
 
     def totals(self, slots: NDArray[np.intp]) -> NDArray[np.int64]:
         """Upstream's weighted sum for the feasible `slots` (all of them: scores are relative). int64 (slots,)."""
