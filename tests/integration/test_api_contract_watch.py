@@ -132,7 +132,7 @@ async def test_deletions_are_announced_before_they_happen(api: Api) -> None:
     for sentence, (delete, want) in DELETIONS.items():
         made = await api.pod("p")
         await delete(api)
-        events = await api.watch(f"{api.pods}?resourceVersion={made['metadata']['resourceVersion']}")
+        events = await api.watch(f"{api.pods}?resourceVersion={made['metadata']['resourceVersion']}", timeout_s=3)
         got = [(event["type"], event["object"]["metadata"].get("deletionGracePeriodSeconds")) for event in events]
         assert got == want, sentence
 
