@@ -104,7 +104,7 @@ FAULTS: dict[str, Fault] = {
     "watches that are cut": Fault(
         ({"verb": "watch", "resource": "*", "end_after": 40, "how": "cut"},), acted="watch pods", times=5
     ),
-    "all watches closed again and again": Fault(meddle=close_all, acted="watch nodes", times=5),
+    "all watches closed again and again": Fault(meddle=close_all, acted="watch nodes", times=3),
     "500 and 503 for a fifth of everything": Fault(
         ({"status": 503, "probability": 0.1}, {"status": 500, "probability": 0.1}),
         acted="create pods/binding",
