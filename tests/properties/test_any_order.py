@@ -344,7 +344,7 @@ def test_no_binding_without_room_and_no_pod_lost() -> None:
     assert seen["Bind"] > 2 * count
     assert seen["ReadPod"] > count / 10
     assert seen["Unschedulable"] > count
-    assert seen["Evict"] > count / 10
+    assert seen["Evict"] > count / 20  # it takes a node of lower priorities that is full
 
 
 @settings(max_examples=30, deadline=None)
