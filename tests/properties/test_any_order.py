@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -328,9 +329,10 @@ def play(story: list[tuple[str, Any]]) -> list[bytes]:
     return trace
 
 
+@pytest.mark.timeout(600)  # the whole state is compared after every event
 def test_no_binding_without_room_and_no_pod_lost() -> None:
     seen = {"Bind": 0, "ReadPod": 0, "Unschedulable": 0, "Evict": 0}
-    count = 200
+    count = 120
 
     @settings(max_examples=count, deadline=None)
     @given(stories)
@@ -347,6 +349,7 @@ def test_no_binding_without_room_and_no_pod_lost() -> None:
     assert seen["Evict"] > count / 20  # it takes a node of lower priorities that is full
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=30, deadline=None)
 @given(stories)
 def test_the_same_events_give_the_same_effects(story: list[tuple[str, Any]]) -> None:

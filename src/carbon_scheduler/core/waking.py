@@ -43,9 +43,10 @@ class Waking:
 
         def woken_by(uid: PodUid, rejecting: tuple[str, ...]) -> bool:
             pod = self._cluster.pods[uid]
-            if pod.refusal or (at_most is not None and pod.spec.priority > at_most):
-                return False
-            woken = not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
+            framework = self._frameworks.get(pod.scheduler_name)
+            if framework is None or pod.refusal or (at_most is not None and pod.spec.priority > at_most):
+                return False  # of another scheduler: it is just being taken from the queue
+            woken = not rejecting or framework.wakes(pod, rejecting, change)
             if woken and uid in self._evictions:
                 self._evictions.disturb(uid)
                 return False
@@ -65,7 +66,8 @@ class Waking:
         """Whether a waiting pod's own change is worth another attempt."""
         pod = change.pod
         assert pod is not None
-        woken = not rejecting or self._frameworks[pod.scheduler_name].wakes(pod, rejecting, change)
+        framework = self._frameworks.get(pod.scheduler_name)
+        woken = framework is not None and (not rejecting or framework.wakes(pod, rejecting, change))
         if woken and pod.uid in self._evictions:
             self._evictions.disturb(pod.uid)
             return False
