@@ -152,7 +152,7 @@ class Story:
             self._tell(event)
 
     def _waits(self, about: str) -> bool:
-        return about.startswith("u") and self.scheduler._queue.place(PodUid(about)) is not None
+        return about.startswith("u") and self.scheduler.cycle.queue.place(PodUid(about)) is not None
 
     def _tell(self, event: Event) -> None:
         self.scheduler.apply(event)
@@ -336,10 +336,10 @@ class Story:
 
     def _each_in_one_place(self) -> None:
         core = self.scheduler
-        queue = core._queue
+        queue = core.cycle.queue
         for uid, pod in core.cluster.pods.items():
             place = queue.place(uid)
-            if uid in core._bindings or uid in core._volumes:
+            if uid in core.cycle.bindings or uid in core.cycle.volumes:
                 assert place == "binding", (uid, place)
                 assert uid in core.cluster.assumed
                 assert pod.node_name is None
@@ -351,7 +351,7 @@ class Story:
             else:
                 assert place is None, (uid, place)
             assert (uid in core._gated) == (ours and pod.gated), uid
-            if place == "unschedulable" and uid in core._evictions:
+            if place == "unschedulable" and uid in core.cycle.room.evictions:
                 assert queue._entries[uid].alike == uid, "asked about together with pods that wait for no victims"
         assert set(queue._entries) <= set(core.cluster.pods), "a pod in the queue that is nowhere else"
         assert sum(queue.counts().values()) == len(queue._entries)

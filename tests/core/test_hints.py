@@ -24,7 +24,7 @@ PLUGINS = {
 
 
 def parked(story: Story, uid: PodUid) -> bool:
-    return story.scheduler._queue.place(uid) in ("unschedulable", None)
+    return story.scheduler.cycle.queue.place(uid) in ("unschedulable", None)
 
 
 def woken(row: Row) -> bool:
@@ -34,7 +34,7 @@ def woken(row: Row) -> bool:
     story.wait(20.0).decide()
     assert parked(story, uid)
     if "SchedulingGates" not in row.by:
-        assert set(story.scheduler._queue._entries[uid].rejecting) == row.by
+        assert set(story.scheduler.cycle.queue._entries[uid].rejecting) == row.by
     story.wait(20.0)
     for step in row.then:
         story.apply(world.take(step, story.now))

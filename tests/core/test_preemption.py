@@ -320,7 +320,7 @@ def test_a_more_important_preemptor_takes_the_nomination_away() -> None:
     story.decide()
     assert not evicted(story), "nobody is evicted twice"
     assert [effect.name for effect in of(story, Nominate)] == ["high"]
-    kept = story.scheduler._nominations
+    kept = story.scheduler.cycle.room.nominations
     assert (kept.node_of(PodUid("uid-default-high")), kept.node_of(PodUid("uid-default-higher"))) == (None, "n")
     story.apply(PodGone(*story.now, PodUid("uid-default-later"))).wait(20)
     story.decide()
@@ -341,7 +341,7 @@ def test_a_nomination_that_is_no_use_is_taken_away(case: str) -> None:
     story.decide()
     (said,) = of(story, Unschedulable)
     assert (said.nominate, said.patch) == ("", True)
-    assert story.scheduler._nominations.node_of(PodUid("uid-default-high")) is None
+    assert story.scheduler.cycle.room.nominations.node_of(PodUid("uid-default-high")) is None
 
 
 def test_a_refused_binding_takes_the_nomination_away() -> None:
@@ -459,8 +459,8 @@ def test_a_bound_preemptor_leaves_nothing_behind() -> None:
     story.apply(Bound(*story.now, bind.uid, bind.node, bind.decision.seq))
     story.pods(high(node="n"))
     scheduler = story.scheduler
-    assert len(scheduler._nominations) == 0
-    assert vars(scheduler._evictions) == vars(Evictions())
+    assert len(scheduler.cycle.room.nominations) == 0
+    assert vars(scheduler.cycle.room.evictions) == vars(Evictions())
 
 
 def test_hundreds_of_nominations_are_heeded_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,7 +473,7 @@ def test_hundreds_of_nominations_are_heeded_together(monkeypatch: pytest.MonkeyP
         story.scheduler.apply(NodeChanged(*story.now, make_node(f"n{i}", cpu="4" if i else "8")))
         pod = make_pod(f"high{i}", cpu="4", priority=10, nominated_node_name=NodeName(f"n{i}"), gated=True)
         story.scheduler.apply(PodChanged(*story.now, pod))
-        story.scheduler._nominations.put(
+        story.scheduler.cycle.room.nominations.put(
             pod.uid, NodeName(f"n{i}")
         )  # as if the gate were none, so that it stays nominated
     story.pods(make_pod("plain", cpu="2"))

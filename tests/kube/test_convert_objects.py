@@ -200,7 +200,7 @@ OBJECTS: dict[str, tuple[ObjectKind, JSON, JSON, AnyObject]] = {
     ),
     "a node without drivers": ("CSINode", ALONE, {"spec": {"drivers": None}}, CsiNode("o")),
     "a driver": (
-        "CSIDriver", ALONE, {"spec": {"storageCapacity": True, "preventPodSchedulingIfMissing": True}}, CsiDriver("o", True, True),
+        "CSIDriver", ALONE, {"spec": {"storageCapacity": True, "preventPodSchedulingIfMissing": True}}, CsiDriver("o", True),
     ),
     "a driver that says nothing": ("CSIDriver", ALONE, {"spec": {}}, CsiDriver("o")),
     "a capacity": (

@@ -320,12 +320,14 @@ def play(story: list[tuple[str, Any]]) -> list[bytes]:
     for uid, pod in book.pods.items():
         pending = pod.scheduler_name == OURS and not (pod.node_name or pod.gated or pod.terminating)
         if pending and uid not in book.asked:
-            assert uid in scheduler._queue, "a pending pod was lost"
+            assert uid in scheduler.cycle.queue, "a pending pod was lost"
             free = [node for node in book.nodes.values() if book.would_take(node, pod)]
             kept = [
-                node for node in free if scheduler._nominations.beside(scheduler.cluster.snap.slot_of[node.name], pod)
+                node
+                for node in free
+                if scheduler.cycle.room.nominations.beside(scheduler.cluster.snap.slot_of[node.name], pod)
             ]
-            assert uid in scheduler._evictions or free == kept, "a pod waits beside free room"
+            assert uid in scheduler.cycle.room.evictions or free == kept, "a pod waits beside free room"
     return trace
 
 

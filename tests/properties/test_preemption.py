@@ -155,7 +155,8 @@ def picture(cluster: Cluster) -> Any:
     """All that a trial changes for a while."""
     snap = cluster.snap
     kinds = {(kind.spec, kind.terminating): dict(kind.on) for kind in snap.peers._kinds.values()}
-    arrays = {name: getattr(snap, name).tolist() for name in ("requested", "scoring_requested", "pod_count", "_table")}
+    arrays = {name: getattr(snap, name).tolist() for name in ("requested", "pod_count")}
+    arrays["basics"] = [part.tolist() for part in snap.basics(slice(None))]
     return copy.deepcopy((arrays, snap.ports)), kinds
 
 

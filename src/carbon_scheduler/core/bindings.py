@@ -53,10 +53,10 @@ class Bindings:
         binding.reading = True
         self._again.pop(binding.effect.uid, None)
 
-    def end(self, uid: PodUid) -> bool:
-        """It came to its end, one way or another. Whether there was one."""
+    def end(self, uid: PodUid) -> None:
+        """It came to its end, one way or another, if there was one."""
         self._again.pop(uid, None)
-        return self._of.pop(uid, None) is not None
+        self._of.pop(uid, None)
 
     def repeat(self, binding: Binding, at: float) -> None:
         """To be sent again in time."""

@@ -218,7 +218,6 @@ class Cluster:
             assert (getattr(old, what)[mine] == getattr(new, what)[theirs]).all(), what
         for kept, anew in zip(old.basics(mine), new.basics(theirs), strict=True):
             assert (kept == anew).all(), (kept, anew)
-        assert (old.scoring_requested[:, mine] == new.scoring_requested[:, theirs]).all()
         for resource in old.resource_of:
             new.know_resource(resource)  # a node that offered it may have gone, and pods that ask for it not
         for resource, row in old.resource_of.items():

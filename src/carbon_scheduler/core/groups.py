@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from carbon_scheduler.core.ring import CHUNK
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,8 +28,6 @@ MAX_RANGES: Final = 16
 """Ranges of cost whose nodes are remembered."""
 MIN_CAPACITY: Final = 16_384
 """With fewer slots than this, looking at every node is faster (bench/core.py)."""
-CHUNK: Final = 64
-"""Nodes near the pod's place that are looked at before all that may be tied are."""
 
 
 class Groups:

@@ -153,7 +153,6 @@ class CsiNode(_Cluster, frozen=True):
 class CsiDriver(_Cluster, frozen=True):
     kind: ClassVar[ObjectKind] = "CSIDriver"
     storage_capacity: bool = False
-    prevent_if_missing: bool = False
 
 
 class StorageCapacity(_Namespaced, frozen=True):

@@ -74,16 +74,14 @@ class PeerCount:
     date any more: ask again in each attempt, and compare with `is` what was derived from an earlier one.
     """
 
-    __slots__ = ("log", "pods", "total")
+    __slots__ = ("log", "pods")
 
     def __init__(self, capacity: int) -> None:
         self.pods: NDArray[np.int64] = np.zeros(capacity, np.int64)
         self.log = ChangeLog(KEPT_CHANGES)
-        self.total = 0
 
     def change(self, slot: int, by: int) -> None:
         self.pods[slot] += by
-        self.total += by
         self.log.add(slot)
 
     def on(self, slot: int) -> int:

@@ -176,6 +176,7 @@ class Shape:
                 changed = None if loads is None else np.concatenate([changed, loads])
             judged = sum(row.refresh(snap) for _, row in self.rows)
             self._stand(snap)
+            self._tops.clear()  # groups do not outlive a change of a node
             rows = _rows(snap, changed)
         elif self._load_at != load.position and self.loads:
             judged = 0

@@ -1,7 +1,7 @@
 """The nodes as arrays: one column a node, updated per event, never rebuilt.
 
 A node keeps its slot while it lives; a free slot is used again. `alive` marks the used ones. Arrays have the length
-`capacity`, which doubles when it is full: no reference to an array may be kept across an `add`. Everything that filters and
+`capacity`, which grows when it is full: no reference to an array may be kept across an `add`. Everything that filters and
 scores read is here, so that "which nodes?" is vector arithmetic and "what changed since?" a list of slots.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from carbon_scheduler.core.basics import BasicsTable
 from carbon_scheduler.core.changes import ChangeLog, changes_kept
 from carbon_scheduler.core.images import Images
 from carbon_scheduler.core.model import MAX_QUANTITY, Node, NodeName, Taint
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from carbon_scheduler.core.basics import Basics
     from carbon_scheduler.core.model import GridZone, Pod, Requests
 
 _S = TypeVar("_S", bound=np.generic)
@@ -65,40 +67,6 @@ class LabelColumn:
         self.ids[slot] = now
 
 
-class Basics(NamedTuple):
-    """What resource plugins read of some nodes, int64 (rows, n) each; read only. Cpu is in millicores, memory in bytes.
-
-    `room`: what is left to ask for of cpu, memory and pods, less than 0 where that is over-committed. `free`: cpu and memory
-    that the scores take as free. `requested`, `offered` and `twice` what is offered: cpu and memory, 1 in place of nothing
-    offered. `both`: 1 where a node offers the two, else 0. `uneven`: 150 less `evenness_of`.
-    """
-
-    room: NDArray[np.int64]
-    free: NDArray[np.int64]
-    requested: NDArray[np.int64]
-    offered: NDArray[np.int64]
-    twice: NDArray[np.int64]
-    both: NDArray[np.int64]
-    uneven: NDArray[np.int64]
-
-
-_BASICS: Final = (slice(0, 3), slice(3, 5), slice(5, 7), slice(7, 9), slice(9, 11), 11, 12)
-_COLUMNS: Final = 13
-_MOST: Final = 2**63 - 1
-_MAX_EVENNESS: Final = 100
-
-
-def evenness_of(requested: tuple[int, int], offered: tuple[int, int]) -> int:
-    """int((1 - std) * 100) of the shares of cpu and memory in use, 50..100; 100 where a node offers only one of them.
-
-    Source: kube-scheduler v1.36.3 plugins/noderesources/balanced_allocation.go balancedResourceScorer, in float64 as there.
-    """
-    if not (offered[0] and offered[1]):
-        return _MAX_EVENNESS
-    cpu, memory = min(requested[0] / offered[0], 1.0), min(requested[1] / offered[1], 1.0)
-    return int((1.0 - abs(cpu - memory) * 0.5) * _MAX_EVENNESS)
-
-
 class _Load:
     """Exact sums of what one node's pods take, in Python's integers: they cannot overflow."""
 
@@ -119,7 +87,6 @@ class Snapshot:
         self.hash64: NDArray[np.uint64] = np.zeros(capacity, np.uint64)
         self.allocatable: NDArray[np.int64] = np.zeros((len(FIXED), capacity), np.int64)
         self.requested: NDArray[np.int64] = np.zeros((len(FIXED), capacity), np.int64)
-        self.scoring_requested: NDArray[np.int64] = np.zeros((2, capacity), np.int64)
         self.pod_count: NDArray[np.int64] = np.zeros(capacity, np.int64)
         self.max_pods: NDArray[np.int64] = np.zeros(capacity, np.int64)
         self.unschedulable: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
@@ -149,17 +116,11 @@ class Snapshot:
         self._taint_ids: dict[tuple[Taint, ...], int] = {(): 0}
         self._grid_zone_ids: dict[GridZone, int] = {}
         self._loads: list[_Load] = [_Load() for _ in range(capacity)]
-        self._offers: list[tuple[int, int, int]] = [(0, 0, 0)] * capacity
-        """Cpu, memory and pods of every node."""
-        self.lopsided = 0
-        """How many nodes offer cpu without memory, or memory without cpu."""
         self._columns: dict[str, LabelColumn] = {}
         self._free = list(range(capacity - 1, -1, -1))
         self._ring: Ring | None = None
         self._apart = False
-        self._table: NDArray[np.int64] = _table(capacity)
-        """The same sums once more, in the form of `Basics`: one gather serves all who read them."""
-        self._basics_of: tuple[object, int, Basics] | None = None
+        self._table = BasicsTable(capacity)
 
     def __len__(self) -> int:
         return len(self.slot_of)
@@ -187,8 +148,6 @@ class Snapshot:
                 self.know_resource(name)
         for name, row in self.resource_of.items():
             self.allocatable[row, slot] = node.allocatable.get(name, 0)
-        offers = node.allocatable
-        self._offer(slot, offers.get("cpu", 0), offers.get("memory", 0), offers.get("pods", 0))
         self._tabulate(slot)
         self.taint_class[slot] = self._taint_class(node.taints)
         self.grid_zone[slot] = -1 if grid_zone is None else self.grid_zone_id(grid_zone)
@@ -204,13 +163,12 @@ class Snapshot:
         self.alive[slot] = False
         self._images(slot, None)
         self.nodes[slot] = None
-        self.allocatable[:, slot] = self.requested[:, slot] = self.scoring_requested[:, slot] = 0
+        self.allocatable[:, slot] = self.requested[:, slot] = 0
         self.pod_count[slot] = self.max_pods[slot] = 0
         self.unschedulable[slot] = False
         self.taint_class[slot] = 0
         self.grid_zone[slot] = -1
         self._loads[slot] = _Load()
-        self._offer(slot, 0, 0, 0)
         self._tabulate(slot)
         for column in self._columns.values():
             column.put(slot, None)
@@ -261,51 +219,28 @@ class Snapshot:
         return view
 
     def basics(self, rows: slice | NDArray[np.intp]) -> Basics:
-        """Of some slots. Several plugins ask for the same ones in turn: the last answer is kept."""
-        if self._apart:
-            return self._basics_apart(rows)
-        now = self.spec_log.position + self.load_log.position
-        if self._basics_of is not None and self._basics_of[0] is rows and self._basics_of[1] == now:
-            return self._basics_of[2]
-        table = self._table[:, rows] if isinstance(rows, slice) else self._table.take(rows, 1)
-        found = Basics(*[table[part] for part in _BASICS])
-        if not isinstance(rows, slice):
-            self._basics_of = (rows, now, found)
-        return found
-
-    def _basics_apart(self, rows: slice | NDArray[np.intp]) -> Basics:
-        """The sums of this view are its own; what only scores read is the cluster's."""
-        table = self._table[:, rows]
-        table = table.copy() if isinstance(rows, slice) else table
-        table[0:2] = self.allocatable[:2, rows] - self.requested[:2, rows]
-        table[2] = self.max_pods[rows] - self.pod_count[rows]
-        return Basics(*[table[part] for part in _BASICS])
-
-    def _offer(self, slot: int, cpu_m: int, memory_b: int, pods: int) -> None:
-        before = self._offers[slot]
-        self.lopsided += (bool(cpu_m) != bool(memory_b)) - (bool(before[0]) != bool(before[1]))
-        self._offers[slot] = (cpu_m, memory_b, pods)
+        """Of some slots."""
+        if not self._apart:
+            return self._table.of(rows, self.spec_log.position + self.load_log.position)
+        room = self.allocatable[:2, rows] - self.requested[:2, rows]
+        return self._table.with_room(rows, room, self.max_pods[rows] - self.pod_count[rows])
 
     def _tabulate(self, slot: int) -> None:
         """After a change of what a node offers or of what its pods take."""
-        load, offers = self._loads[slot], self._offers[slot]
-        cpu, memory, pods = offers
-        used_cpu, used_memory = min(load.cpu_m, MAX_QUANTITY), min(load.memory_b, MAX_QUANTITY)
-        self._table[:, slot] = (
-            cpu - used_cpu,
-            memory - used_memory,
-            pods - load.pods,
-            cpu - min(load.scoring_cpu_m, MAX_QUANTITY),
-            memory - min(load.scoring_memory_b, MAX_QUANTITY),
-            used_cpu,
-            used_memory,
-            cpu or 1,
-            memory or 1,
-            min(2 * (cpu or 1), _MOST),
-            min(2 * (memory or 1), _MOST),
-            1 if cpu and memory else 0,
-            150 - evenness_of((used_cpu, used_memory), (cpu, memory)),
+        load = self._loads[slot]
+        self._table.put(
+            slot,
+            (self.allocatable.item(CPU, slot), self.allocatable.item(MEMORY, slot)),
+            self.requested.item(CPU, slot),
+            self.requested.item(MEMORY, slot),
+            (min(load.scoring_cpu_m, MAX_QUANTITY), min(load.scoring_memory_b, MAX_QUANTITY)),
+            self.max_pods.item(slot) - load.pods,
         )
+
+    @property
+    def lopsided(self) -> int:
+        """How many nodes offer cpu without memory, or memory without cpu."""
+        return self._table.lopsided
 
     # -- load ----------------------------------------------------------------------------------------------------
 
@@ -329,8 +264,6 @@ class Snapshot:
         self.requested[CPU, slot] = min(load.cpu_m, MAX_QUANTITY)
         self.requested[MEMORY, slot] = min(load.memory_b, MAX_QUANTITY)
         self.requested[EPHEMERAL, slot] = min(load.ephemeral_b, MAX_QUANTITY)
-        self.scoring_requested[CPU, slot] = min(load.scoring_cpu_m, MAX_QUANTITY)
-        self.scoring_requested[MEMORY, slot] = min(load.scoring_memory_b, MAX_QUANTITY)
         self._tabulate(slot)
         for port in pod.spec.host_ports:
             by_slot = self.ports.setdefault((port.protocol, port.port), {})
@@ -403,7 +336,6 @@ class Snapshot:
         self.hash64 = _longer(self.hash64, more)
         self.allocatable = _longer(self.allocatable, more)
         self.requested = _longer(self.requested, more)
-        self.scoring_requested = _longer(self.scoring_requested, more)
         self.pod_count = _longer(self.pod_count, more)
         self.max_pods = _longer(self.max_pods, more)
         self.unschedulable = _longer(self.unschedulable, more)
@@ -413,8 +345,7 @@ class Snapshot:
             column.ids = _longer(column.ids, more, -1)
         self.nodes += [None] * more
         self._loads += [_Load() for _ in range(more)]
-        self._offers += [(0, 0, 0)] * more
-        self._table = np.concatenate([self._table, _table(more)], axis=1)
+        self._table.grow(more)
         self._free = list(range(self.capacity + more - 1, self.capacity - 1, -1))
         self.capacity += more
         self.spec_log.keep = self.load_log.keep = changes_kept(self.capacity)
@@ -423,13 +354,6 @@ class Snapshot:
         self.images.grow(self.capacity)
         self.volumes.use.grow(self.capacity)
         self.generation += 1
-
-
-def _table(capacity: int) -> NDArray[np.int64]:
-    table = np.zeros((_COLUMNS, capacity), np.int64)
-    table[_BASICS[3]] = 1
-    table[_BASICS[4]] = 2
-    return table
 
 
 def _longer(old: NDArray[_S], more: int, fill: int = 0) -> NDArray[_S]:

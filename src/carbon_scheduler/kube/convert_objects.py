@@ -176,7 +176,7 @@ def csi_node(found: found_objects.CsiNode) -> objects.CsiNode:
 
 def csi_driver(found: found_objects.CsiDriver) -> objects.CsiDriver:
     spec = found.spec or found_objects.CsiDriverSpec()
-    return objects.CsiDriver(_name(found), bool(spec.storage_capacity), bool(spec.prevent_pod_scheduling_if_missing))
+    return objects.CsiDriver(_name(found), bool(spec.storage_capacity))
 
 
 def storage_capacity(found: found_objects.StorageCapacity) -> objects.StorageCapacity:

@@ -140,7 +140,6 @@ class CsiNode(Object):
 
 class CsiDriverSpec(Wire):
     storage_capacity: bool | None = None
-    prevent_pod_scheduling_if_missing: bool | None = None
 
 
 class CsiDriver(Object):

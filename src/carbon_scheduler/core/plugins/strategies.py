@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from carbon_scheduler.core.plugin import MAX_SCORE, State
-from carbon_scheduler.core.snapshot import FIXED
+from carbon_scheduler.core.snapshot import CPU, FIXED, MEMORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,8 +39,11 @@ def _use(
         row = snap.resource_of.get(name)
         if row is None or (not amount and name not in FIXED):
             continue
-        requested = snap.scoring_requested if scoring and row < len(snap.scoring_requested) else snap.requested
-        yield i, requested[row, rows], snap.allocatable[row, rows]
+        allocatable = snap.allocatable[row, rows]
+        if scoring and row in (CPU, MEMORY):
+            yield i, allocatable - snap.basics(rows).free[row], allocatable
+        else:
+            yield i, snap.requested[row, rows], allocatable
 
 
 def allocation(args: FitArgs, amounts: Sequence[int], snap: Snapshot, rows: Rows) -> Ints:
